@@ -1,0 +1,11 @@
+"""NAS-Bench-101 as this project uses it: cells and their index, tables of accuracies, converters.
+
+What is here knows nothing of searching. See README.md in this folder for the embedded table.
+"""
+
+
+class InputError(Exception):
+    """Unusable input from the user; the message is one line saying what, where and what to do.
+
+    Every command prints it to stderr and exits with status 2.
+    """

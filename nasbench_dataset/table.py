@@ -1,0 +1,209 @@
+"""A table: one or more numbers for every NAS-Bench-101 cell, in the order of ``cells.index``.
+
+In memory a column is a float64 array with NaN where a cell has no value ("absent"). Its length is the
+number of cells up to some vertex count (1, 7, 91, 2532, 64542 or 423624). On disk a table is a pickle of
+plain containers and numpy arrays:
+
+    {"format": "nasbench101-table", "version": 1, "source": str, "measured": bool,
+     "columns": {"test": {"values": uint16 array, "denominator": 29952}, "valid": {"values": float array}}}
+
+NAS-Bench-101 accuracies are means of 3 runs, each evaluated on 9,984 images, thus integers over 29,952:
+uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as floats (NaN: absent).
+"""
+
+import os
+import pickle
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nasbench_dataset import InputError, cells
+
+DENOMINATOR = 3 * 9_984
+ABSENT = 65_535
+LOSSLESS = 2e-3  # numerators; published values are quoted with 7 digits, which is 1.5e-3 of a numerator
+METRICS = ("test", "valid")  # the accuracies that a search can use
+FORMAT, VERSION = "nasbench101-table", 1
+EMBEDDED = Path(__file__).with_name("surrogate.pickle")
+
+
+@dataclass
+class Table:
+    """Columns over the cells of NAS-Bench-101, and where they come from.
+
+    Attributes
+    ----------
+    columns : dict of float64 arrays
+        ``test`` and ``valid`` (accuracies, 0..1) and whatever else a source has; NaN is absent.
+    source : str
+        Where the numbers come from, in words.
+    measured : bool
+        True for measurements; False for a surrogate, fitted to measurements.
+    """
+
+    columns: dict[str, np.ndarray]
+    source: str
+    measured: bool
+
+    def complete_to(self, column: str) -> int:
+        """The largest vertex count up to which every cell has a value in ``column`` (0: none)."""
+        absent = np.flatnonzero(np.isnan(self.columns[column]))
+        filled = absent[0] if len(absent) else len(self.columns[column])
+        return max((v for v in cells.CELL_COUNTS if cells.cell_count(v) <= filled), default=0)
+
+    def describe(self) -> str:
+        """One line: what kind of table, complete up to where, from where."""
+        kind = "measured" if self.measured else "SURROGATE fitted to measurements, not NAS-Bench-101 itself"
+        parts = []
+        for name, values in self.columns.items():
+            full = self.complete_to(name)
+            reach = f"complete up to {full} vertices" if full else "incomplete at every vertex count"
+            parts.append(f"{name}: {np.count_nonzero(~np.isnan(values)):,} cells, {reach}")
+        return f"{self.source} ({kind}; {'; '.join(parts)})"
+
+
+def from_entries(column: str, entries: dict[int, float], source: str, measured: bool) -> Table:
+    """A table of one column from ``index -> value``, as long as its largest vertex count needs."""
+    vertices = next(v for v in cells.CELL_COUNTS if max(entries) < cells.cell_count(v))
+    values = np.full(cells.cell_count(vertices), np.nan)
+    values[list(entries)] = list(entries.values())
+    return Table({column: values}, source, measured)
+
+
+# --- on disk ----------------------------------------------------------------------------------
+
+
+def _pack(values: np.ndarray) -> dict:
+    numerators = np.rint(values * DENOMINATOR)
+    present = ~np.isnan(values)
+    exact = np.abs(values * DENOMINATOR - numerators)[present] <= LOSSLESS
+    if exact.all() and (numerators[present] >= 0).all() and (numerators[present] <= DENOMINATOR).all():
+        return {"values": np.where(present, numerators, ABSENT).astype(np.uint16), "denominator": DENOMINATOR}
+    return {"values": values.astype(np.float64)}
+
+
+def _unpack(name: str, column: dict) -> np.ndarray:
+    """The float64 column of a packed one; raises ValueError with what is wrong with it."""
+    values, denominator = column["values"], column.get("denominator")
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise ValueError(f"column {name!r} is not a one-dimensional array")
+    if len(values) not in {cells.cell_count(v) for v in cells.CELL_COUNTS}:
+        raise ValueError(f"column {name!r} has {len(values):,} values, which is no number of cells")
+    if denominator is not None:
+        if values.dtype != np.uint16 or type(denominator) is not int or denominator < 1:
+            raise ValueError(f"column {name!r} has a denominator but no uint16 numerators")
+        values = np.where(values == ABSENT, np.nan, values / denominator)
+    elif values.dtype.kind != "f":
+        raise ValueError(f"column {name!r} holds {values.dtype}, not floats")
+    values = values.astype(np.float64)
+    if name in METRICS and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
+        raise ValueError(f"column {name!r} has accuracies outside 0..1")
+    return values
+
+
+def save(table: Table, path: str | Path) -> None:
+    """Write a table; the file at ``path`` is replaced only when the new one is complete."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": table.source,
+        "measured": table.measured,
+        "columns": {name: _pack(values) for name, values in table.columns.items()},
+    }
+    write_atomically(path, pickle.dumps(content, protocol=4))
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that ``path`` holds either the old content or the new one, whole.
+
+    Raises
+    ------
+    InputError
+        If the folder or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, strings and numpy arrays; anything else is refused by name.
+
+    The functions below build arrays from bytes and execute nothing. numpy 1 calls its private package
+    ``numpy.core``, numpy 2 ``numpy._core``.
+    """
+
+    ADMITTED = {
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),  # how pickle protocols 0 to 2 carry bytes
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_plain(path: str | Path) -> object:
+    """Read a pickle that holds plain containers, numbers, strings and numpy arrays, executing nothing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is damaged, or asks for anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _PlainUnpickler(file).load()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is not a usable table: {reason}") from error
+
+
+def load(path: str | Path) -> Table:
+    """Read a table that ``save`` has written.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable, damaged, foreign, or would execute something.
+    """
+    content = load_plain(path)
+    try:
+        if content["format"] != FORMAT or content["version"] != VERSION:
+            raise ValueError(f"its format is {content['format']!r}, version {content['version']!r}")
+        source, measured = content["source"], content["measured"]
+        if not isinstance(source, str) or not isinstance(measured, bool):
+            raise ValueError("its source or kind is not given")
+        columns = {str(name): _unpack(name, column) for name, column in content["columns"].items()}
+    except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
+        reason = error if type(error) is ValueError else "it lacks the fields of a table"
+        raise InputError(
+            f"{path} is not a table of this project: {reason}; make one with python -m nasbench_dataset.convert"
+        ) from error
+    return Table(columns, source, measured)
