@@ -1,0 +1,496 @@
+"""Monte Carlo Tree Search over NAS-Bench-101 cells (AlphaX; Wang et al., AAAI-20, arXiv 1903.11059).
+
+    python MCTS.py                     searches the embedded table up to 6 vertices
+    python MCTS.py --max-nodes 4       a smaller domain
+    python MCTS.py --help              everything that can be set
+
+The way of one sample: from the root, UCT chooses actions down the tree until one leads out of it. The new
+state becomes a node and is evaluated: a finished cell by its accuracy, any other state by one rollout, that
+is, by the accuracy of a finished cell that random actions lead to. The accuracy is backed up along the
+node's ancestors, and the next episode starts at the root.
+
+Quirks of the original that are kept, since they decide what it finds: an action that would pass a limit
+counts as an action worth 0; back-up follows *first* parents, not the way walked; a cell outside the table is
+worth 0 but is not backed up when it is created. As a consequence a few searches revisit one region for ever:
+those end as "stalled".
+"""
+
+import json
+import math
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+from arch_generator import ROOT, State, arch_generator
+from nasbench_dataset import InputError, command
+from nasbench_dataset.convert import open_table
+from nasbench_dataset.table import EMBEDDED, METRICS, write_atomically
+from net_training import LOOKUPS, NetTrainer
+
+CP = 2.0  # exploration constant of UCT; the original's value
+PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
+GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
+FAILURES = 1_001  # cells outside the table after which a rollout gives up; the original's value
+PROGRESS_SECONDS = 0.2  # between two updates of the progress line
+
+
+class Node:
+    """A state in the tree with its statistics.
+
+    Attributes
+    ----------
+    state : State
+    parent : Node or None
+        The node from which this one was first created.
+    n, x_bar : int, float
+        Visits, and the mean of what was backed up through this node, its own evaluation included.
+    children : list of Node
+        The children known to be in the tree.
+    fresh : list of State or None
+        The successors not known to be in the tree; None until the node is first selected.
+    dead : int
+        The number of actions that lead to ``None``.
+    """
+
+    __slots__ = ("state", "parent", "n", "x_bar", "children", "fresh", "dead")
+
+    def __init__(self, state: State, parent: "Node | None", value: float):
+        self.state, self.parent = state, parent
+        self.n, self.x_bar = 1, value
+        self.children: list[Node] = []
+        self.fresh: list[State] | None = None
+        self.dead = 0
+
+    def back_up(self, reward: float) -> None:
+        """Tell every ancestor along the first parents of a reward, the node itself excluded."""
+        node = self.parent
+        while node is not None:
+            node.n += 1
+            node.x_bar += (reward - node.x_bar) / node.n
+            node = node.parent
+
+
+# --- rollouts ---------------------------------------------------------------------------------
+#
+# A rollout acts uniformly at random. Where that leads to None it starts again, uncounted; where it ends in a
+# cell outside the table it starts again and counts a failure, and after 1,001 failures it gives up. Walking
+# like that takes thousands of rejected steps. The two classes below draw from the same distribution without
+# them; which one fits depends on how many labelled cells the table answers to.
+
+
+class ExactRollout:
+    """Rollouts under the exact lookup: few labelled cells are in the table, so they can be listed.
+
+    From a state with e edges, every set of k edges around it is reached with the same probability
+    ``stop[k] / C(possible - e, k - e)`` (``arch_generator.random_walk``). Let F be the sum of that over the
+    cells of the table, plus what more vertices lead to, and G the probability of ending elsewhere. One
+    attempt then fails with probability ``G / (F + G)``, and where the rollout does not give up, its result is
+    one of the cells with probability in proportion.
+    """
+
+    def __init__(self, trainer: NetTrainer, rng: random.Random):
+        self.generator, self.rng = trainer.generator, rng
+        self._cells: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._weights: dict[tuple[int, int], np.ndarray] = {}
+        self._from_empty: dict[tuple[int, ...], float] = {}
+        for vertices in range(self.generator.max_nodes, 1, -1):
+            for operations, edges in trainer.groups(vertices):
+                self._cells[operations] = edges, np.bitwise_count(edges)
+                self._from_empty[operations] = self._reach(State(operations))[0]
+
+    def __call__(self, state: State) -> State | None:
+        """A finished cell of the table; None where the rollout gives up."""
+        total, ends, chances = self._reach(state)
+        failure = 1 - total / self.generator.ended(state.vertices, state.edges.bit_count())
+        if total == 0 or self.rng.random() < failure**FAILURES:
+            return None
+        while True:
+            pick = self.rng.random() * total
+            if len(ends) and pick < chances[-1]:
+                return State(state.operations, int(ends[chances.searchsorted(pick, "right")]), True)
+            larger = [(*state.operations, o) for o in range(3)]
+            (operations,) = self.rng.choices(larger, [self._from_empty[o] for o in larger])
+            state = State(operations)
+            total, ends, chances = self._reach(state)
+
+    def _reach(self, state: State) -> tuple[float, np.ndarray, np.ndarray]:
+        """F of a state; the cells of the table with the same vertices; their probabilities, cumulated."""
+        edges, counts = self._cells[state.operations]
+        around = np.flatnonzero(edges & state.edges == state.edges)
+        used = state.edges.bit_count()
+        chances = self._weight(state.vertices, used)[counts[around]].cumsum()
+        total = float(chances[-1]) if len(chances) else 0.0
+        _, leave = self.generator.random_walk(state.vertices, used)
+        if leave:
+            total += leave / 3 * sum(self._from_empty[(*state.operations, o)] for o in range(3))
+        return total, edges[around], chances
+
+    def _weight(self, vertices: int, used: int) -> np.ndarray:
+        """float64 [MAX_EDGES + 1]: the probability of each single set of k edges around ``used`` given ones."""
+        if (vertices, used) not in self._weights:
+            stop, _ = self.generator.random_walk(vertices, used)
+            free = vertices * (vertices - 1) // 2 - used
+            self._weights[vertices, used] = np.array(
+                [p / math.comb(free, k - used) if p else 0.0 for k, p in enumerate(stop)]
+            )
+        return self._weights[vertices, used]
+
+
+class IsomorphicRollout:
+    """Rollouts under the isomorphic lookup: most labelled cells are in the table, so attempts are drawn.
+
+    An attempt draws where ``term`` is taken (how many vertices and edges, ``arch_generator.random_walk``),
+    which is one step instead of a walk, and never ends in ``None``. Its edges are any ones, equally likely.
+    """
+
+    def __init__(self, trainer: NetTrainer, rng: random.Random):
+        self.trainer, self.generator, self.rng = trainer, trainer.generator, rng
+
+    def __call__(self, state: State) -> State | None:
+        """A finished cell of the table; None where the rollout gives up."""
+        for _ in range(FAILURES):
+            cell = self._attempt(state)
+            if self.trainer.accuracy_of(cell) is not None:
+                return cell
+        return None
+
+    def _attempt(self, state: State) -> State:
+        while True:
+            used = state.edges.bit_count()
+            stop, leave = self.generator.random_walk(state.vertices, used)
+            more = leave * self.generator.ended(state.vertices + 1, 0) if leave else 0.0
+            (edges_at_end,) = self.rng.choices(range(len(stop) + 1), [*stop, more])
+            if edges_at_end < len(stop):
+                break
+            state = State((*state.operations, self.rng.randrange(3)))
+        possible = state.vertices * (state.vertices - 1) // 2
+        free = [bit for bit in range(possible) if not state.edges >> bit & 1]
+        added = sum(1 << bit for bit in self.rng.sample(free, edges_at_end - used))
+        return State(state.operations, state.edges | added, True)
+
+
+ROLLOUTS = {"exact": ExactRollout, "isomorphic": IsomorphicRollout}
+
+
+# --- the search -------------------------------------------------------------------------------
+
+
+class MCTS:
+    """The search: select, expand, evaluate, back up.
+
+    Parameters
+    ----------
+    trainer : NetTrainer
+        What accuracies come from, and what has been sampled.
+    seed : int
+        The same seed, options and table give the same trace.
+    cp : float
+        Exploration constant of UCT.
+
+    Attributes
+    ----------
+    tree : dict of State to Node
+        States reached on several ways (transpositions) share one node.
+    dangling_nodes : dict of State to float
+        Finished cells that rollouts have sampled and the tree has not reached yet, with their accuracy.
+    episodes : int
+        How often the search went out from the root.
+    """
+
+    method = "mcts"
+
+    def __init__(self, trainer: NetTrainer, seed: int, cp: float = CP):
+        self.trainer, self.generator = trainer, trainer.generator
+        self.rng = random.Random(seed)
+        self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
+        self.cp = cp
+        self._exploration = 2 * cp * math.sqrt(2)
+        self.tree: dict[State, Node] = {}
+        self.dangling_nodes: dict[State, float] = {}
+        self.root: Node | None = None
+        self.episodes = 0
+        self.episode_of_last_sample = 0
+        self.stop_requested = False
+
+    def search(
+        self, samples: int | None = None, patience: int = PATIENCE, report: Callable[[], None] = lambda: None
+    ) -> str:
+        """Search until something ends it; can be called again to go on.
+
+        Parameters
+        ----------
+        samples : int, optional
+            End after so many unique samples.
+        patience : int
+            End after so many episodes without a new sample.
+        report : callable
+            Called after every episode.
+
+        Returns
+        -------
+        outcome : str
+            ``"found"`` (the target), ``"samples"``, ``"stalled"`` or ``"interrupted"`` (``stop_requested`` was set).
+        """
+        if self.root is None:
+            self.root = self.expand(None, ROOT)
+        while True:
+            if self.trainer.found:
+                return "found"
+            if samples is not None and self.trainer.unique_samples >= samples:
+                return "samples"
+            if self.episodes - self.episode_of_last_sample >= patience:
+                return "stalled"
+            if self.stop_requested:
+                return "interrupted"
+            self.episode()
+            report()
+
+    def episode(self) -> None:
+        """From the root down to a new state, a limit, or a finished cell."""
+        sampled = self.trainer.unique_samples
+        node = self.root
+        while True:
+            child = self.select(node)
+            if child is None:
+                node.back_up(0.0)
+                break
+            if isinstance(child, State):
+                child = self.expand(node, child)
+                if child.x_bar > 0:  # a cell outside the table is not backed up when it is created
+                    child.back_up(child.x_bar)
+                break
+            if child.state.finished:
+                child.n += 1
+                child.back_up(child.x_bar)
+                break
+            node = child
+        self.episodes += 1
+        if self.trainer.unique_samples > sampled:
+            self.episode_of_last_sample = self.episodes
+
+    def select(self, node: Node) -> Node | State | None:
+        """What the action with the largest UCT leads to, ties broken uniformly at random.
+
+        A state outside the tree is worth infinity, ``None`` is worth 0, and a node
+
+            x_bar(child) + 2 Cp sqrt(2 ln n(node) / n(child))
+        """
+        if node.fresh is None:
+            successors = [self.generator.transition(node.state, a) for a in self.generator.actions(node.state)]
+            node.fresh = [state for state in successors if state is not None]
+            node.dead = len(successors) - len(node.fresh)
+        while node.fresh:
+            state = node.fresh.pop(int(self.rng.random() * len(node.fresh)))
+            if state not in self.tree:
+                return state
+            node.children.append(self.tree[state])  # in the meantime it was reached on another way
+        best, ties = -1.0, []
+        log_n = math.log(node.n)
+        for child in node.children:
+            uct = child.x_bar + self._exploration * math.sqrt(log_n / child.n)
+            if uct > best:
+                best, ties = uct, [child]
+            elif uct == best:
+                ties.append(child)
+        if best <= 0:
+            ties += [None] * node.dead
+        return ties[0] if len(ties) == 1 else self.rng.choice(ties)
+
+    def expand(self, parent: Node | None, state: State) -> Node:
+        """Create the node of a state outside the tree, evaluated."""
+        node = self.tree[state] = Node(state, parent, self.evaluate(state))
+        if parent is not None:
+            parent.children.append(node)
+        return node
+
+    def evaluate(self, state: State) -> float:
+        """The accuracy of a finished cell; of any other state, what a rollout from it leads to."""
+        if state.finished:
+            self.dangling_nodes.pop(state, None)
+            return self.trainer.train_net(state)
+        return self.sample_rollout(state)
+
+    def sample_rollout(self, state: State) -> float:
+        """Sample the cell that a rollout leads to: its accuracy, or 0.1 where the rollout gives up."""
+        cell = self.rollout(state)
+        if cell is None:
+            return GIVEN_UP
+        accuracy = self.trainer.train_net(cell)
+        if cell not in self.tree:
+            self.dangling_nodes[cell] = accuracy
+        return accuracy
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def build_parser(description: str) -> command.Parser:
+    """The options that all searches share."""
+    parser = command.Parser(description=description)
+    add = parser.add_argument
+    add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, input and output included, 3..7")
+    add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
+    add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it the embedded surrogate")
+    add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
+    add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
+    add("--cp", type=float, default=CP, help="exploration constant of UCT")
+    add("--seed", type=command.whole_number(0), help="the same seed gives the same trace; without it a fresh one is drawn")
+    add("--samples", type=command.whole_number(1), help="stop after so many unique samples")
+    add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="where result.txt and summary.json go")
+    add("--quiet", action="store_true", help="print the outcome only")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``python MCTS.py``; returns the exit status."""
+    options = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells.").parse_args(argv)
+    return run_command(options, MCTS)
+
+
+def run_command(options, search_class: type[MCTS], **search_options) -> int:
+    """Search as the command line says, report, and write the results."""
+    if not math.isfinite(options.cp) or options.cp < 0:
+        raise InputError(f"--cp is {options.cp}; it must be a number of at least 0")
+    table = open_table(options.dataset or EMBEDDED)
+    generator = arch_generator(options.max_nodes, options.max_edges)
+    trainer = NetTrainer(table, generator, options.metric, options.lookup)
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
+    prepare_folder(options.out)
+    search = search_class(trainer, seed, options.cp, **search_options)
+    if not options.quiet:
+        print(banner(search, table, seed), flush=True)
+    started = time.perf_counter()
+    outcome = search_until_interrupted(search, options)
+    summary = summarise(search, options, seed, outcome, time.perf_counter() - started)
+    write_results(options.out, summary)
+    print(closing_words(summary, options.out))
+    return command.INTERRUPTED if outcome == "interrupted" else 0
+
+
+def banner(search: MCTS, table, seed: int) -> str:
+    """What is about to be searched, where, and for what."""
+    trainer, generator = search.trainer, search.generator
+    lines = [
+        f"table    {table.describe()}",
+        f"domain   up to {generator.max_nodes} vertices and {generator.max_edges} edges, {trainer.metric} accuracy, {trainer.lookup} lookup",
+        f"target   {trainer.target_accuracy:.7f}  {describe(trainer.target)}",
+        f"search   {search.method}, Cp {search.cp:g}, seed {seed}",
+    ]
+    if not trainer.target_is_listed:
+        lines.insert(3, "         the listed target is not the best cell of this table here: the table's own best is the target")
+    return "\n".join(lines)
+
+
+def describe(state: State | None) -> str:
+    """A state as JSON, on one line."""
+    return json.dumps(state.to_dict(), sort_keys=True) if state else "none"
+
+
+def search_until_interrupted(search: MCTS, options) -> str:
+    """Search with a progress line; Ctrl-C and SIGTERM end it after the episode under way."""
+
+    def stop(number, frame):
+        search.stop_requested = True
+        signal.signal(number, signal.default_int_handler)  # a second one ends it at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    with Progress(search, options.samples, options.quiet) as progress:
+        return search.search(options.samples, options.patience, progress)
+
+
+class Progress:
+    """One line while a search runs: unique samples, samples per second, the best accuracy."""
+
+    def __init__(self, search: MCTS, samples: int | None, quiet: bool):
+        self.search, self.due = search, 0.0
+        self.bar = tqdm(total=samples, unit=" unique samples", disable=quiet, file=sys.stderr, miniters=0)
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self.due:
+            self.due = now + PROGRESS_SECONDS
+            self.show()
+
+    def show(self) -> None:
+        trainer = self.search.trainer
+        self.bar.set_postfix_str(f"best {trainer.best_accuracy:.7f}, {self.search.episodes:,} episodes", refresh=False)
+        self.bar.update(trainer.unique_samples - self.bar.n)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.show()
+        self.bar.close()
+
+
+def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) -> dict:
+    """The content of summary.json."""
+    trainer = search.trainer
+    return {
+        "method": search.method,
+        "seed": seed,
+        "max_nodes": search.generator.max_nodes,
+        "max_edges": search.generator.max_edges,
+        "dataset": options.dataset or "embedded surrogate",
+        "metric": trainer.metric,
+        "lookup": trainer.lookup,
+        "cp": search.cp,
+        "outcome": outcome,
+        "best_accuracy": trainer.best_accuracy,
+        "best_network": trainer.best.to_dict() if trainer.best else None,
+        "unique_samples": trainer.unique_samples,
+        "lookups": trainer.counter,
+        "episodes": search.episodes,
+        "tree_nodes": len(search.tree),
+        "seconds": round(seconds, 3),
+        "trace": [list(pair) for pair in trainer.best_trace],
+    }
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the results folder and see that it can be written to, before a search is spent on it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "result.txt", "a"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
+
+
+def write_results(folder: Path, summary: dict) -> None:
+    """summary.json of this search; for a finished one also a line appended to result.txt."""
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    if summary["outcome"] != "interrupted":
+        with open(folder / "result.txt", "a") as file:
+            file.write(json.dumps(summary["trace"]) + "\n")
+
+
+OUTCOMES = {
+    "found": "the target was found",
+    "samples": "the wanted number of samples was reached before the target",
+    "stalled": "STALLED: no new sample for --patience episodes, the target was not found",
+    "interrupted": "interrupted by the user before the target was found",
+}
+
+
+def closing_words(summary: dict, folder: Path) -> str:
+    """What a search ended with."""
+    return (
+        f"{summary['outcome']}: {OUTCOMES[summary['outcome']]}\n"
+        f"best {summary['best_accuracy']:.7f}  {json.dumps(summary['best_network'], sort_keys=True)}\n"
+        f"{summary['unique_samples']:,} unique samples, {summary['lookups']:,} lookups, {summary['episodes']:,} episodes,"
+        f" {summary['tree_nodes']:,} tree nodes, {summary['seconds']:.1f} s; seed {summary['seed']}; results in {folder}/"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

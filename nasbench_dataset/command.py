@@ -1,0 +1,46 @@
+"""What all commands of the project share: one-line errors and the exit status.
+
+0: it ended by itself; 130: interrupted by the user; 2: wrong arguments or unusable input.
+"""
+
+import argparse
+import sys
+from typing import Callable
+
+from nasbench_dataset import InputError
+
+WRONG_INPUT, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line, and shows defaults in its help."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> None:
+        self.exit(WRONG_INPUT, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least ``low``."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return int(text)
+
+    return parse
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2."""
+    try:
+        status = main() or 0
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = WRONG_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)

@@ -1,0 +1,64 @@
+"""What several test files share: the measured data, where it is at hand, and running commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasbench_dataset import cells
+from nasbench_dataset.table import Table, from_entries
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def measured() -> Path:
+    """The folder of published measurements, which is no part of the project."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the published measurements are not at hand")
+    return folder
+
+
+def measured_cells(path: Path) -> list[tuple[tuple[int, ...], int]]:
+    """The ``(operations, edges)`` of every entry of a file of measurements."""
+    data = np.load(path)
+    return [
+        (tuple(operations[: vertices - 2]), edges)
+        for vertices, edges, operations in zip(
+            data["vertices"].tolist(), data["edge_bits"].tolist(), data["operations"].tolist()
+        )
+    ]
+
+
+@pytest.fixture(scope="session")
+def published_91(measured) -> dict[tuple[tuple[int, ...], int], float]:
+    """Mean test accuracy of all 91 cells up to 4 vertices, as published."""
+    path = measured / "nasbench101_measured_small.npz"
+    accuracies = np.load(path)["test_108_mean3"].tolist()
+    return {cell: x for cell, x in zip(measured_cells(path), accuracies) if len(cell[0]) <= 2}
+
+
+@pytest.fixture(scope="session")
+def small_table() -> Table:
+    """A made-up table of all 91 cells up to 4 vertices; the listed target is its best."""
+    accuracies = np.random.default_rng(0).uniform(0.8, 0.93, 91)
+    accuracies[cells.index((0, 1), 0b101101)] = 0.9359642
+    return from_entries("test", dict(enumerate(accuracies.tolist())), "made up", measured=False)
+
+
+def run(*arguments, timeout: float = 120) -> subprocess.CompletedProcess:
+    """Run a Python command of the project as a user would, from its top folder."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    """One line on stderr that has these words, no traceback, status 2."""
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr
