@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasbench_dataset import InputError, cells, features, table
+from nasbench_dataset import InputError, cells, command, features, table
 
 SAMPLE_FILE = "nasbench101_measured_20k.npz"  # a uniform sample; the maximum of 3 runs
 SMALL_FILE = "nasbench101_measured_small.npz"  # small cells; means of 3 runs, validation and test
@@ -354,50 +354,34 @@ def _say(what: str) -> None:
     print(f"{what} ...", file=sys.stderr, flush=True)
 
 
-def _at_least(smallest: int):
-    """An argument type: an integer not below ``smallest``."""
-
-    def number(text: str) -> int:
-        if (value := int(text)) < smallest:
-            raise ValueError
-        return value
-
-    return number
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m nasbench_dataset.fit_surrogate", description=__doc__.split("\n")[0])
+    parser = command.Parser(prog="python -m nasbench_dataset.fit_surrogate", description=__doc__.split("\n")[0])
     parser.add_argument("measurements", metavar="MEASUREMENTS_DIR", type=Path, help="folder with the two .npz files")
-    parser.add_argument("--out", type=Path, default=table.EMBEDDED, help="the table to write (default: %(default)s)")
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="of the fit (default: 0)")
-    parser.add_argument("--residual-seed", type=_at_least(0), default=0, help="of the residuals: another table (default: 0)")
-    parser.add_argument("--trees", type=_at_least(1), default=TREES, help="of each model (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=table.EMBEDDED, help="the table to write")
+    parser.add_argument("--seed", type=command.whole_number(0), default=0, help="of the fit")
+    parser.add_argument("--residual-seed", type=command.whole_number(0), default=0, help="of the residuals: another table")
+    parser.add_argument("--trees", type=command.whole_number(1), default=TREES, help="of each model")
     parser.add_argument("--evaluate", action="store_true", help="then fit without some cells and print how good it is")
-    parser.add_argument("--held-out", type=_at_least(1), default=5_000, help="how many (default: %(default)s)")
+    parser.add_argument("--held-out", type=command.whole_number(1), default=5_000, help="how many")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run ``python -m nasbench_dataset.fit_surrogate``."""
     arguments = _arguments(argv)
-    try:
-        measured = read_measurements(arguments.measurements)
-        if arguments.evaluate and arguments.held_out >= measured.in_sample.sum():
-            raise InputError(f"--held-out {arguments.held_out}: the sample has {measured.in_sample.sum():,} cells")
-        if not os.access(arguments.out.parent, os.W_OK):  # before the fit, which takes minutes
-            raise InputError(f"cannot write {arguments.out}; choose a folder that can be written to")
-        prediction = predict(measured, arguments.seed, arguments.trees)
-        result = make_table(prediction, measured, arguments.residual_seed)
-        table.save(result, arguments.out)
-    except InputError as error:
-        print(f"fit_surrogate: {error}", file=sys.stderr)
-        return 2
+    measured = read_measurements(arguments.measurements)
+    if arguments.evaluate and arguments.held_out >= measured.in_sample.sum():
+        raise InputError(f"--held-out {arguments.held_out}: the sample has {measured.in_sample.sum():,} cells")
+    if not os.access(arguments.out.parent, os.W_OK):  # before the fit, which takes minutes
+        raise InputError(f"cannot write {arguments.out}; choose a folder that can be written to")
+    prediction = predict(measured, arguments.seed, arguments.trees)
+    result = make_table(prediction, measured, arguments.residual_seed)
+    table.save(result, arguments.out)
     print(f"{arguments.out}: {result.describe()}")
     if arguments.evaluate:
         report_table(result)
         report_held_out(measured, arguments.held_out, arguments.seed, arguments.residual_seed, arguments.trees)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)
