@@ -201,6 +201,8 @@ class MCTS:
         Finished cells that rollouts have sampled and the tree has not reached yet, with their accuracy.
     episodes : int
         How often the search went out from the root.
+    phase, report : str, callable
+        What it is doing, for a progress line; ``report`` is called after every episode and every change of phase.
     """
 
     method = "mcts"
@@ -217,10 +219,10 @@ class MCTS:
         self.episodes = 0
         self.episode_of_last_sample = 0
         self.stop_requested = False
+        self.phase = "searching"
+        self.report: Callable[[], None] = lambda: None
 
-    def search(
-        self, samples: int | None = None, patience: int = PATIENCE, report: Callable[[], None] = lambda: None
-    ) -> str:
+    def search(self, samples: int | None = None, patience: int = PATIENCE) -> str:
         """Search until something ends it; can be called again to go on.
 
         Parameters
@@ -229,8 +231,6 @@ class MCTS:
             End after so many unique samples.
         patience : int
             End after so many episodes without a new sample.
-        report : callable
-            Called after every episode.
 
         Returns
         -------
@@ -249,7 +249,7 @@ class MCTS:
             if self.stop_requested:
                 return "interrupted"
             self.episode()
-            report()
+            self.report()
 
     def episode(self) -> None:
         """From the root down to a new state, a limit, or a finished cell."""
@@ -314,17 +314,27 @@ class MCTS:
         if state.finished:
             self.dangling_nodes.pop(state, None)
             return self.trainer.train_net(state)
-        return self.sample_rollout(state)
-
-    def sample_rollout(self, state: State) -> float:
-        """Sample the cell that a rollout leads to: its accuracy, or 0.1 where the rollout gives up."""
         cell = self.rollout(state)
-        if cell is None:
-            return GIVEN_UP
+        return GIVEN_UP if cell is None else self.sample(cell)
+
+    def sample(self, cell: State) -> float:
+        """The accuracy of a cell that a rollout led to."""
         accuracy = self.trainer.train_net(cell)
         if cell not in self.tree:
             self.dangling_nodes[cell] = accuracy
         return accuracy
+
+    def status(self) -> str:
+        """How it stands, for the progress line."""
+        return f"best {self.trainer.best_accuracy:.7f}, {self.episodes:,} episodes"
+
+    def details(self) -> dict:
+        """What this kind of search adds to summary.json."""
+        return {}
+
+    def describe(self) -> str:
+        """What this kind of search is, for the banner."""
+        return f"{self.method}, Cp {self.cp:g}"
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -381,7 +391,7 @@ def banner(search: MCTS, table, seed: int) -> str:
         f"table    {table.describe()}",
         f"domain   up to {generator.max_nodes} vertices and {generator.max_edges} edges, {trainer.metric} accuracy, {trainer.lookup} lookup",
         f"target   {trainer.target_accuracy:.7f}  {describe(trainer.target)}",
-        f"search   {search.method}, Cp {search.cp:g}, seed {seed}",
+        f"search   {search.describe()}, seed {seed}",
     ]
     if not trainer.target_is_listed:
         lines.insert(3, "         the listed target is not the best cell of this table here: the table's own best is the target")
@@ -402,27 +412,29 @@ def search_until_interrupted(search: MCTS, options) -> str:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with Progress(search, options.samples, options.quiet) as progress:
-        return search.search(options.samples, options.patience, progress)
+    with Progress(search, options.samples, options.quiet) as search.report:
+        return search.search(options.samples, options.patience)
 
 
 class Progress:
     """One line while a search runs: unique samples, samples per second, the best accuracy."""
 
     def __init__(self, search: MCTS, samples: int | None, quiet: bool):
-        self.search, self.due = search, 0.0
-        self.bar = tqdm(total=samples, unit=" unique samples", disable=quiet, file=sys.stderr, miniters=0)
+        self.search, self.due, self.phase = search, 0.0, search.phase
+        self.bar = tqdm(
+            desc=search.phase, total=samples, unit=" unique samples", disable=quiet, file=sys.stderr, miniters=0
+        )
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now >= self.due:
-            self.due = now + PROGRESS_SECONDS
+        if now >= self.due or self.phase != self.search.phase:
+            self.due, self.phase = now + PROGRESS_SECONDS, self.search.phase
             self.show()
 
     def show(self) -> None:
-        trainer = self.search.trainer
-        self.bar.set_postfix_str(f"best {trainer.best_accuracy:.7f}, {self.search.episodes:,} episodes", refresh=False)
-        self.bar.update(trainer.unique_samples - self.bar.n)
+        self.bar.set_description_str(self.phase, refresh=False)
+        self.bar.set_postfix_str(self.search.status(), refresh=False)
+        self.bar.update(self.search.trainer.unique_samples - self.bar.n)
 
     def __enter__(self) -> "Progress":
         return self
@@ -453,6 +465,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "tree_nodes": len(search.tree),
         "seconds": round(seconds, 3),
         "trace": [list(pair) for pair in trainer.best_trace],
+        **search.details(),
     }
 
 

@@ -189,6 +189,10 @@ class NetTrainer:
                 self.best = State(*cells.cell(index), True)
         return accuracy
 
+    def known_accuracy(self, state: State) -> float | None:
+        """The accuracy of a cell that was sampled already; None where it was not. Not counted as a look-up."""
+        return self.training_trace.get(self.index(state))
+
     @property
     def unique_samples(self) -> int:
         """How many different cells of the table were sampled."""

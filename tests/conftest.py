@@ -41,7 +41,7 @@ def published_91(measured) -> dict[tuple[tuple[int, ...], int], float]:
     return {cell: x for cell, x in zip(measured_cells(path), accuracies) if len(cell[0]) <= 2}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def small_table() -> Table:
     """A made-up table of all 91 cells up to 4 vertices; the listed target is its best."""
     accuracies = np.random.default_rng(0).uniform(0.8, 0.93, 91)
