@@ -10,7 +10,6 @@ MEASUREMENTS_DIR holds two files, see README.md in this folder for their fields.
 scikit-learn; searching the table that it makes does not.
 """
 
-import argparse
 import os
 import sys
 import zipfile
@@ -354,33 +353,34 @@ def _say(what: str) -> None:
     print(f"{what} ...", file=sys.stderr, flush=True)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m nasbench_dataset.fit_surrogate", description=__doc__.split("\n")[0])
     parser.add_argument("measurements", metavar="MEASUREMENTS_DIR", type=Path, help="folder with the two .npz files")
     parser.add_argument("--out", type=Path, default=table.EMBEDDED, help="the table to write")
     parser.add_argument("--seed", type=command.whole_number(0), default=0, help="of the fit")
-    parser.add_argument("--residual-seed", type=command.whole_number(0), default=0, help="of the residuals: another table")
+    parser.add_argument("--residual-seed", type=command.whole_number(0), default=0, help="another: another table")
     parser.add_argument("--trees", type=command.whole_number(1), default=TREES, help="of each model")
     parser.add_argument("--evaluate", action="store_true", help="then fit without some cells and print how good it is")
-    parser.add_argument("--held-out", type=command.whole_number(1), default=5_000, help="how many")
-    return parser.parse_args(argv)
+    parser.add_argument("--held-out", type=command.whole_number(1), default=5_000, help="how many cells")
+    return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run ``python -m nasbench_dataset.fit_surrogate``."""
-    arguments = _arguments(argv)
-    measured = read_measurements(arguments.measurements)
-    if arguments.evaluate and arguments.held_out >= measured.in_sample.sum():
-        raise InputError(f"--held-out {arguments.held_out}: the sample has {measured.in_sample.sum():,} cells")
-    if not os.access(arguments.out.parent, os.W_OK):  # before the fit, which takes minutes
-        raise InputError(f"cannot write {arguments.out}; choose a folder that can be written to")
-    prediction = predict(measured, arguments.seed, arguments.trees)
-    result = make_table(prediction, measured, arguments.residual_seed)
-    table.save(result, arguments.out)
-    print(f"{arguments.out}: {result.describe()}")
-    if arguments.evaluate:
+def main(argv: list[str] | None = None) -> int:
+    """Run ``python -m nasbench_dataset.fit_surrogate``; returns the exit status."""
+    options = _parser().parse_args(argv)
+    measured = read_measurements(options.measurements)
+    if options.evaluate and options.held_out >= measured.in_sample.sum():
+        raise InputError(f"--held-out {options.held_out}: the sample has only {measured.in_sample.sum():,} cells")
+    if not os.access(options.out.parent, os.W_OK):  # before the fit, which takes minutes
+        raise InputError(f"cannot write {options.out}; choose a folder that can be written to")
+    prediction = predict(measured, options.seed, options.trees)
+    result = make_table(prediction, measured, options.residual_seed)
+    table.save(result, options.out)
+    print(f"{options.out}: {result.describe()}")
+    if options.evaluate:
         report_table(result)
-        report_held_out(measured, arguments.held_out, arguments.seed, arguments.residual_seed, arguments.trees)
+        report_held_out(measured, options.held_out, options.seed, options.residual_seed, options.trees)
+    return 0
 
 
 if __name__ == "__main__":
