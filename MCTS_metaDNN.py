@@ -1,0 +1,132 @@
+"""Monte Carlo Tree Search assisted by the Meta-DNN (AlphaX; Wang et al., AAAI-20, sections 3.2 and 3.3).
+
+    python MCTS_metaDNN.py             as MCTS.py, with its options and three more (--help)
+
+What differs from MCTS.py is what a state is worth, half of which is predicted, and that the predictor is
+fitted now and then to all that was sampled.
+"""
+
+import time
+from itertools import islice
+
+from scipy.stats import spearmanr
+
+import meta_dnn
+from arch_generator import State
+from MCTS import CP, GIVEN_UP, MCTS, build_parser, run_command
+from nasbench_dataset import cells, command
+from net_training import NetTrainer
+
+ROLLOUTS = 10  # predicted rollouts of an evaluation, beside the true one
+FIT_EVERY = 100  # unique samples from one fit to the next
+
+
+class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
+    """The search with predicted rollouts.
+
+    Parameters
+    ----------
+    trainer, seed, cp
+        As in ``MCTS``.
+    rollouts, fit_every, epochs : int
+        Predicted rollouts of an evaluation; unique samples from fit to fit; passes over the samples in a fit.
+
+    Attributes
+    ----------
+    fits : list of (int, float or None, float)
+        For each fit: the unique samples then, Spearman's rank correlation of predictions and accuracies over
+        the samples since the fit before (not yet fitted to; None at the first one, when nothing was learned),
+        and the seconds that the fit took.
+    """
+
+    method = "mcts-metadnn"
+
+    def __init__(
+        self,
+        trainer: NetTrainer,
+        seed: int,
+        cp: float = CP,
+        rollouts: int = ROLLOUTS,
+        fit_every: int = FIT_EVERY,
+        epochs: int = meta_dnn.EPOCHS,
+    ):
+        super().__init__(trainer, seed, cp)
+        self.rollouts, self.fit_every, self.epochs = rollouts, fit_every, epochs
+        self.predictor = meta_dnn.MetaDNN(seed)
+        self.predictions: dict[State, float] = {}  # under the present weights
+        self.fits: list[tuple[int, float | None, float]] = []
+        self.fit_due = fit_every
+
+    def episode(self) -> None:
+        super().episode()
+        if self.trainer.unique_samples >= self.fit_due and not self.trainer.found:
+            self.fit()
+
+    def evaluate(self, state: State) -> float:
+        """Of an unfinished state: the mean of one true rollout and of what the predicted ones are worth."""
+        if state.finished:
+            return super().evaluate(state)
+        cell = self.rollout(state)
+        if cell is None:
+            return GIVEN_UP
+        true = self.sample(cell)
+        rollouts = [self.rollout(state) for _ in range(self.rollouts)]
+        if not rollouts or None in rollouts:
+            return true
+        return (true + sum(self.worth(rollouts)) / len(rollouts)) / 2
+
+    def worth(self, rollouts: list[State]) -> list[float]:
+        """The known accuracy of a sampled cell, else its prediction; nothing is looked up."""
+        known = {cell: self.trainer.known_accuracy(cell) for cell in rollouts}
+        new = [cell for cell, accuracy in known.items() if accuracy is None and cell not in self.predictions]
+        if new:
+            predicted = self.predictor.predict([(cell.operations, cell.edges) for cell in new])
+            self.predictions.update(zip(new, predicted.tolist()))
+        return [self.predictions[cell] if known[cell] is None else known[cell] for cell in rollouts]
+
+    def fit(self) -> None:
+        """Judge the predictor by the samples since the last fit, then fit it to all samples."""
+        self.phase = "fitting"
+        self.report()
+        new = list(islice(self.trainer.training_trace.items(), self.predictor.count, None))
+        batch, accuracies = [cells.cell(index) for index, _ in new], [accuracy for _, accuracy in new]
+        correlation = None
+        if self.fits:
+            correlation = round(float(spearmanr(self.predictor.predict(batch), accuracies).statistic), 4)
+        started = time.perf_counter()
+        self.predictor.add(batch, accuracies)
+        self.predictor.fit(self.epochs)
+        self.predictions.clear()
+        self.fits.append((self.trainer.unique_samples, correlation, round(time.perf_counter() - started, 3)))
+        self.fit_due = (self.trainer.unique_samples // self.fit_every + 1) * self.fit_every
+        self.phase = "searching"
+        self.report()
+
+    def status(self) -> str:
+        if len(self.fits) < 2:
+            return super().status()
+        return f"{super().status()}, Spearman {self.fits[-1][1]:.3f}"
+
+    def details(self) -> dict:
+        return {"rollouts": self.rollouts, "fit_every": self.fit_every, "epochs": self.epochs, "fits": self.fits}
+
+    def describe(self) -> str:
+        return f"{super().describe()}, {self.rollouts} predicted rollouts, a fit every {self.fit_every} samples"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``python MCTS_metaDNN.py``; returns the exit status."""
+    parser = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells, assisted by a Meta-DNN.")
+    number = command.whole_number
+    parser.add_argument("--rollouts", type=number(0), default=ROLLOUTS, help="predicted rollouts of an evaluation")
+    parser.add_argument("--fit-every", type=number(2), default=FIT_EVERY, help="unique samples from one fit to the next")
+    parser.add_argument("--epochs", type=number(1), default=meta_dnn.EPOCHS, help="passes over the samples in a fit")
+    options = parser.parse_args(argv)
+    if not options.quiet:
+        print(f"device   {meta_dnn.device()}")
+    own = {"rollouts": options.rollouts, "fit_every": options.fit_every, "epochs": options.epochs}
+    return run_command(options, MCTS_metaDNN, **own)
+
+
+if __name__ == "__main__":
+    command.run(main)

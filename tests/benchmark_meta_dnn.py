@@ -1,0 +1,78 @@
+"""How fast the Meta-DNN is: ``python tests/benchmark_meta_dnn.py [--full]`` prints a table.
+
+One run measures everything side by side; every figure is a median. ``--full`` adds the fits at 5,000 and 20,000
+samples (minutes on a CPU). ``KERAS_BACKEND`` chooses the backend.
+"""
+
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import meta_dnn  # noqa: E402
+from arch_generator import arch_generator  # noqa: E402
+from MCTS_metaDNN import MCTS_metaDNN  # noqa: E402
+from nasbench_dataset import cells  # noqa: E402
+from nasbench_dataset.table import EMBEDDED, load  # noqa: E402
+from net_training import NetTrainer  # noqa: E402
+
+REPEATS = 30
+SEARCH_SAMPLES = 1_000
+
+
+def median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """After one call that may compile."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    print(meta_dnn.device())
+    rng = random.Random(0)
+    network = meta_dnn.MetaDNN(0)
+
+    def ten() -> list[meta_dnn.Cell]:
+        return [cells.cell(rng.randrange(cells.cell_count(6))) for _ in range(10)]
+
+    def one_by_one() -> None:
+        for cell in ten():
+            network.model.predict(meta_dnn.encode([cell]), verbose=0)
+
+    slow = median_seconds(one_by_one)
+    fast = median_seconds(lambda: network.predict(ten()))
+    print(f"{'ten rollouts, keras.Model.predict one by one':50} {slow * 1e3:9.2f} ms {10 / slow:9.0f} rollouts/s")
+    print(f"{'ten rollouts, one compiled pass':50} {fast * 1e3:9.2f} ms {10 / fast:9.0f} rollouts/s")
+    print(f"{'ratio':50} {slow / fast:9.1f}")
+
+    table = load(EMBEDDED)
+    for samples in (1_000, 5_000, 20_000) if "--full" in sys.argv[1:] else (1_000,):
+        chosen = rng.sample(range(cells.cell_count(6)), samples - network.count)
+        network.add([cells.cell(i) for i in chosen], table.columns["test"][chosen])
+        seconds = median_seconds(network.fit, 1) if samples == 1_000 else timed(network.fit)
+        print(f"{f'a fit of {meta_dnn.EPOCHS} epochs at {samples:,} samples':50} {seconds:9.2f} s")
+
+    search = MCTS_metaDNN(NetTrainer(table, arch_generator(6)), seed=0)
+    seconds = timed(lambda: search.search(samples=SEARCH_SAMPLES))
+    fitting = sum(fit[2] for fit in search.fits)
+    print(f"{f'the search to {SEARCH_SAMPLES:,} samples, fits included':50} {SEARCH_SAMPLES / seconds:9.1f} samples/s")
+    print(f"{'the same, fits not counted':50} {SEARCH_SAMPLES / (seconds - fitting):9.1f} samples/s")
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
