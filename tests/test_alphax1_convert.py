@@ -1,0 +1,252 @@
+"""Conversion: the same logits as PyTorch, nothing run, and one line for every file that will not do."""
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alphax1 import one_line, script  # first: it sets the path for those below
+
+import model_test
+from convert import convert, outputs
+from files import Problem
+from model import build, read_description
+from torch_file import MAGIC, PROTOCOL, Inert, read_module
+
+ORIGINAL = Path(__file__).parent / "alphax1_torch" / "save.py"
+TOLERANCE = 1e-4  # of logits of size 1
+FLIPS = 40  # damaged copies of each container
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder of networks that PyTorch saved, in a process of its own."""
+    if importlib.util.find_spec("torch") is None:  # not imported: it has no business in this process
+        pytest.skip("needs torch")
+    folder = tmp_path_factory.mktemp("torch")
+    subprocess.run([sys.executable, ORIGINAL, folder], check=True, capture_output=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(saved, tmp_path_factory):
+    """The same network out of both containers."""
+    folder = tmp_path_factory.mktemp("converted")
+    return {name: convert(saved / f"{name}.pt", folder) for name in ("zip", "legacy")}
+
+
+def rebuilt(weights, description):
+    model = build(read_description(description), seed=9)
+    model.load_weights(weights)
+    return model
+
+
+def test_logits_of_every_operation_agree_with_torch(saved, converted):
+    expected = np.load(saved / "expected.npz")
+    logits, auxiliary = rebuilt(*converted["zip"]).predict_on_batch(expected["images"])
+    assert np.abs(expected["logits"]).max() > 0.1
+    assert np.abs(logits - expected["logits"]).max() <= TOLERANCE
+    assert np.abs(auxiliary - expected["auxiliary"]).max() <= TOLERANCE
+
+
+def test_both_containers_give_the_same_network(converted):
+    zipped, legacy = (rebuilt(*paths) for paths in converted.values())
+    assert all(map(np.array_equal, zipped.get_weights(), legacy.get_weights()))
+    assert converted["zip"][1].read_text() == converted["legacy"][1].read_text()
+
+
+def test_genotype_and_sizes_are_recovered(converted):
+    description = read_description(converted["zip"][1])
+    genotype = description.genotype
+    assert len(genotype.normal) == 10 and genotype.normal[4] == ("sep_conv_3x3", 2)
+    assert genotype.normal_concat == (2, 3, 4, 5, 6)
+    assert len(genotype.reduce) == 12 and genotype.reduce[3] == ("max_pool_2x2", 1)
+    assert genotype.reduce_concat == (3, 4, 5, 6, 7)
+    sizes = description.C, description.layers, description.classes, description.auxiliary
+    assert sizes == (4, 5, 7, True)
+
+
+def test_wrapped_network_with_a_state_that_nothing_uses(saved, tmp_path):
+    weights, description = convert(saved / "parallel.pt", tmp_path)
+    assert not read_description(description).auxiliary
+    assert len(rebuilt(weights, description).outputs) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("state_dict", "state dict"),
+        ("cell", "holds a Cell"),
+        ("left_over", "stem.extra.weight"),
+        ("counted", "count_include_pad True"),
+        ("biased", "cells.0._ops.8.bias"),
+        ("foreign", "Sequential"),
+        ("name", "pickle.PickleBuffer"),
+    ],
+)
+def test_what_is_no_alphax_1_is_refused_and_nothing_written(saved, tmp_path, name, words):
+    with pytest.raises(Problem, match=words) as refusal:
+        convert(saved / f"{name}.pt", tmp_path)
+    assert f"{name}.pt" in str(refusal.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_model_test_converts_the_authors_file_once(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_test, "ALPHAX_1", tmp_path / "AlphaX_1.pt")
+    assert model_test._find_weights() == model_test.SHIPPED
+    (tmp_path / "AlphaX_1.pt").write_bytes((saved / "zip.pt").read_bytes())
+    assert model_test._find_weights() == tmp_path / "AlphaX_1.weights.h5"
+    (tmp_path / "AlphaX_1.pt").unlink()
+    assert model_test._find_weights() == tmp_path / "AlphaX_1.weights.h5"
+
+
+def test_command_line(saved, tmp_path):
+    done = script("convert.py", saved / "zip.pt", "--out", tmp_path / "new", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    weights, description = outputs(saved / "zip.pt", tmp_path / "new")
+    assert weights.exists() and description.exists() and "zip.json" in done.stdout
+    one_line(script("convert.py", tmp_path / "none.pt", cwd=tmp_path), "none.pt", "No such file")
+    one_line(script("convert.py", "--what", cwd=tmp_path), "--what")
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy"])
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.02, 0.2, 0.6, 0.99])
+def test_truncated_file_is_refused(saved, tmp_path, container, part):
+    content = (saved / f"{container}.pt").read_bytes()
+    (tmp_path / "short.pt").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(Problem, match="short.pt"):
+        read_module(tmp_path / "short.pt")
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy"])
+def test_flipped_bytes_never_raise_anything_else(saved, tmp_path, monkeypatch, container):
+    def stop(description):  # what comes after the file was understood would only take time
+        raise Problem("understood")
+
+    monkeypatch.setattr("convert.build", stop)
+    content = (saved / f"{container}.pt").read_bytes()
+    random = np.random.default_rng(5)
+    refused = 0
+    for _ in range(FLIPS):
+        damaged = bytearray(content)
+        # Most of the file is numbers; the pickles, where damage matters, are in front.
+        for place in random.integers(0, len(content) // 8, 3):
+            damaged[place] ^= int(random.integers(1, 256))
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        with pytest.raises(Problem, match="damaged.pt") as refusal:
+            convert(tmp_path / "damaged.pt")
+        refused += not str(refusal.value).endswith("understood")
+    assert refused >= FLIPS // 2
+
+
+def zipped(path, pickled, storage=b""):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", pickled)
+        archive.writestr("net/data/0", storage)
+
+
+def streamed(path, pickled, storage=b""):
+    parts = [pickle.dumps(value, 2) for value in (MAGIC, PROTOCOL, {})]
+    keys = pickle.dumps(["0"] if storage else [], 2)
+    path.write_bytes(b"".join([*parts, pickled, keys, storage]))
+
+
+class Harmful:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("write", [zipped, streamed])
+def test_nothing_in_the_file_is_run(tmp_path, write):
+    pickled = pickle.dumps(Harmful(tmp_path / "harm"), 2)
+    write(tmp_path / "net.pt", pickled)
+    with pytest.raises(Problem, match="mkdir.*do not trust"):
+        read_module(tmp_path / "net.pt")
+    assert not (tmp_path / "harm").exists()
+    pickle.loads(pickled)
+    assert (tmp_path / "harm").exists()  # so it would have harmed
+
+
+@pytest.mark.parametrize("name", ["model.os\nsystem", "torch.nn.os\nsystem", "operations\neval"])
+def test_names_of_the_network_are_never_looked_up(tmp_path, name):
+    pickled = b"\x80\x02c" + name.encode() + b"\nX\x01\x00\x00\x00x\x85R."
+    zipped(tmp_path / "net.pt", pickled)
+    made = read_module(tmp_path / "net.pt")
+    assert isinstance(made, Inert) and made.origin == name.replace("\n", ".") and made.state == {}
+
+
+@pytest.mark.parametrize("name", ["modelx\nA", "torch\nload", "torch.nnx\nA", "builtins\ngetattr"])
+def test_other_names_are_refused(tmp_path, name):
+    zipped(tmp_path / "net.pt", b"\x80\x02c" + name.encode() + b"\n.")
+    with pytest.raises(Problem, match=name.replace("\n", ".")):
+        read_module(tmp_path / "net.pt")
+
+
+def tensor(count, shape, strides, offset=0):
+    """The pickle of one tensor, as torch.save writes it."""
+
+    def inside(value):
+        return pickle.dumps(value, 2)[2:-1]
+
+    storage = b"(" + inside("storage") + b"ctorch\nFloatStorage\n" + inside("0") + inside("cpu")
+    storage += inside(count) + b"tQ"
+    rest = inside(offset) + inside(shape) + inside(strides) + inside(False) + inside({})
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest + b"tR."
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "strides", "offset", "words"),
+    [
+        (2**50, (2**50,), (1,), 0, "truncated"),
+        (6, (2**50,), (0,), 0, "does not fit"),
+        (6, (2, 3), (4, 1), 0, "does not fit"),
+        (6, (2, 3), (3, 1), 1, "does not fit"),
+        (6, (2, -3), (3, 1), 0, "shape or strides"),
+        (6, (2, 3), (3,), 0, "as many strides"),
+        (-6, (0,), (1,), 0, "refers to"),
+        (6, (1,) * 20, (1,) * 20, 0, "as many strides"),
+    ],
+)
+@pytest.mark.parametrize("write", [zipped, streamed])
+def test_declared_sizes_are_held_against_the_file(tmp_path, write, count, shape, strides, offset, words):
+    numbers = np.arange(6, dtype="float32").tobytes()
+    head = b"" if write is zipped else max(count, 0).to_bytes(8, "little")
+    write(tmp_path / "net.pt", tensor(count, shape, strides, offset), head + numbers)
+    with pytest.raises(Problem, match=words):
+        read_module(tmp_path / "net.pt")
+
+
+def test_strides_and_offset_are_followed(tmp_path):
+    zipped(tmp_path / "net.pt", tensor(6, (2, 2), (1, 3), 1), np.arange(6, dtype="float32").tobytes())
+    assert read_module(tmp_path / "net.pt").array().tolist() == [[1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02Nr\xff\xff\xff\xff.",  # a memo of 4 billion entries
+        b"\x80\x04\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",  # a bytearray of 8 exabytes
+        b"\x80\x02c__builtin__\nxrange\nJ\xff\xff\xff\x7f\x85R.",  # a range of 2 billion
+    ],
+)
+def test_small_pickle_that_wants_much_memory_is_refused(tmp_path, pickled):
+    zipped(tmp_path / "net.pt", pickled)
+    with pytest.raises(Problem, match="net.pt"):
+        read_module(tmp_path / "net.pt")
+
+
+def test_compressed_archive_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02N.")
+    with pytest.raises(Problem, match="compressed"):
+        read_module(tmp_path / "net.pt")

@@ -1,0 +1,297 @@
+"""Training and testing as a user runs them: one command, killed, resumed, evaluated; and their parts."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import alphax1
+import numpy as np
+import pytest
+from alphax1 import describe, environment, one_line, script
+from backend import keras
+import model_test
+import train
+from data import Images, augment, load, normalise, statistics
+from evaluation import score_batches, total
+from files import Problem, replacing, run
+from model import write_description
+from train import SGD, Batches, Recipe, Training
+
+EPOCHS, SEED = 4, 11
+SETTINGS = ("--C 2 --layers 3 --batch-size 32 --validation 40 --crop 2 --no-flip --cutout 8"
+            f" --drop-path 0.3 --learning-rate 0.05 --epochs {EPOCHS} --seed {SEED}").split()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A file of a few hundred handwritten digits, and a genotype for a small network."""
+    folder = tmp_path_factory.mktemp("digits")
+    taught, test = load("digits", "train"), load("digits", "test")
+    # In files of their own: training cannot so much as look at test images, nor testing at others.
+    np.savez(folder / "train.npz", x_train=taught.images[:300], y_train=taught.labels[:300])
+    grey = test.images[:100, :, :, 0]
+    np.savez(folder / "test.npz", x_test=grey, y_test=test.labels[:100])
+    write_description(describe(), folder / "small.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(digits):
+    return ["--data", str(digits / "train.npz"), "--genotype", str(digits / "small.json"), *SETTINGS]
+
+
+@pytest.fixture(scope="module")
+def trained(command, tmp_path_factory):
+    """The folder of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = script("train.py", *command, "--out", folder, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def stop_after_an_epoch(command, out, number):
+    """Start a training, send it a signal once it has saved one more epoch; return its process."""
+    before = len(history(out))
+    arguments = [sys.executable, alphax1.FOLDER / "train.py", *command, "--out", out]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes) as process:
+        deadline = time.monotonic() + 200
+        while len(history(out)) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(number)
+        process.stderr_text = process.communicate()[1]
+    return process
+
+
+def history(out):
+    path = out / "history.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def state(out):
+    with np.load(out / "checkpoint.npz") as content:
+        return str(content["state"])
+
+
+def arrays(out):
+    with np.load(out / "checkpoint.npz") as content:
+        return {name: content[name] for name in content.files if name != "state"}
+
+
+def test_interrupted_and_killed_training_ends_with_the_same_weights(command, trained, tmp_path):
+    out = tmp_path / "out"
+    interrupted = stop_after_an_epoch(command, out, signal.SIGINT)
+    assert interrupted.returncode == 130
+    assert "Traceback" not in interrupted.stderr_text and "--resume" in interrupted.stderr_text
+    with pytest.raises(Problem, match="add --resume"):
+        train.main([*command, "--out", str(out)])
+    killed = stop_after_an_epoch([*command, "--resume"], out, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert 2 <= len(history(out)) < EPOCHS
+    with pytest.raises(Problem, match=f"--seed {SEED}, not {SEED + 1}"):
+        train.main([*command[:-1], str(SEED + 1), "--resume", "--out", str(out)])
+    done = script("train.py", "--resume", "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, wanted = arrays(out), arrays(trained)
+    assert found.keys() == wanted.keys() and len(found) > 100
+    assert all(np.array_equal(found[name], wanted[name]) for name in found)
+    for ours, theirs in zip(history(out), history(trained), strict=True):
+        del ours["images_per_second"], theirs["images_per_second"]
+        assert ours == theirs
+
+
+def test_history_follows_the_cosine_and_the_loss_falls(trained):
+    figures = history(trained)
+    rates = [0.05 * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2 for epoch in range(EPOCHS)]
+    assert [line["learning_rate"] for line in figures] == pytest.approx(rates)
+    assert figures[-1]["loss"] < figures[0]["loss"]
+    assert arrays(trained)  # the optimizer counts every step of every epoch
+    assert any(a.shape == () and a == EPOCHS * ((300 - 40) // 32) for a in arrays(trained).values())
+
+
+def test_trained_network_is_tested_from_another_folder(digits, trained, tmp_path):
+    weights = trained / "best.weights.h5"
+    done = script("model_test.py", "--weights", weights, "--data", digits / "test.npz",
+                  "--batch-size", 64, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.rsplit(" ", 1)[0] for line in lines[-3:]] == [
+        "Final loss is", "Final top_1 test accuracy is", "Final top_5 test accuracy is",
+    ]
+    batches = [float(line.split()[-1]) for line in lines if line.startswith("Batch ")]
+    top_1 = float(lines[-2].split()[-1])
+    assert len(batches) == 2 and top_1 == pytest.approx((64 * batches[0] + 36 * batches[1]) / 100)
+
+
+def test_shipped_network_is_tested_by_default(tmp_path):
+    if any(alphax1.FOLDER.glob("AlphaX_1.*")):
+        pytest.skip("AlphaX-1 itself is here")
+    done = script("model_test.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "not AlphaX-1" in lines[0] and "360 images of digits" in lines[1]
+    for word in ("Parameters:", "Multiply-adds per image:", "Images per second:"):
+        assert sum(line.startswith(word) for line in lines) == 1
+    assert float(lines[-2].removeprefix("Final top_1 test accuracy is ")) >= 98
+    assert (alphax1.FOLDER / "digits.weights.h5").stat().st_size <= 5_000_000
+
+
+def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, capsys):
+    short = tmp_path / "short.weights.h5"
+    short.write_bytes((trained / "best.weights.h5").read_bytes()[:5000])
+    (tmp_path / "short.json").write_bytes((trained / "best.json").read_bytes())
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK")
+    testing = ["--data", digits / "test.npz", "--weights"]
+    for main, arguments, words in (
+        (model_test.main, [*testing, short], "short.weights.h5 does not hold"),
+        (model_test.main, [*testing, tmp_path / "x"], "x.json"),
+        (model_test.main, ["--batch-size", 0], "--batch-size is 0"),
+        (model_test.main, ["--data", digits / "train.npz"], "no x_test"),
+        (train.main, ["--data", tmp_path / "no.npz", "--out", tmp_path / "new"], "no.npz"),
+        (train.main, ["--data", digits / "train.npz", "--out", tmp_path / "new"], "lower --validation"),
+        (train.main, ["--learning-rate", -1], "--learning-rate is -1"),
+        (train.main, ["--drop-path", 1], "below 1"),
+        (train.main, ["--epochs", "few"], "invalid int"),
+        (train.main, ["--resume", "--out", tmp_path], "checkpoint.npz is no checkpoint"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["script.py", *map(str, arguments)])
+        assert run(main) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line and line.startswith("script.py: ")
+
+
+def test_without_network_it_says_where_the_archive_belongs(tmp_path):
+    closed = environment(KERAS_HOME=tmp_path, https_proxy="http://127.0.0.1:9")
+    done = script("model_test.py", "--data", "cifar10", cwd=tmp_path, env=closed)
+    one_line(done, str(tmp_path / "datasets" / "cifar-10-batches-py-target_archive"))
+
+
+def test_cifar10_comes_from_keras(monkeypatch):
+    train = np.zeros((5, 32, 32, 3), "uint8"), np.arange(5, dtype="uint8")[:, None]
+    test = np.ones((2, 32, 32, 3), "uint8"), np.array([[7], [9]], "uint8")
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: (train, test))
+    assert load("cifar10", "test").labels.tolist() == [7, 9]
+    assert load("cifar10", "train").images.shape == (5, 32, 32, 3)
+    assert statistics("cifar10", train[0])[0] == (0.49139968, 0.48215827, 0.44653124)
+
+
+def test_digits_are_split_once_and_for_all():
+    train, test = load("digits", "train"), load("digits", "test")
+    assert train.images.shape == (1437, 32, 32, 3) and test.images.shape == (360, 32, 32, 3)
+    assert test.labels[:12].tolist() == [0, 5, 0, 5, 0, 5, 0, 5, 8, 3, 2, 0]
+    assert test.images.max() == 255
+    assert (test.images[:, ::4, ::4].repeat(4, 1).repeat(4, 2) == test.images).all()
+
+
+def test_kept_epoch_is_the_most_accurate_on_the_held_out_images(trained, command):
+    training = Training(Recipe(**json.loads(state(trained))["recipe"]), trained)
+    training.restore()
+    accuracies = [line["validation_accuracy"] for line in history(trained)]
+    assert accuracies[training.best_epoch] == max(accuracies)
+    assert all(round(accuracy * 40, 6).is_integer() for accuracy in accuracies)
+    losses = (0.3, 0.1, 0.2, 0.1)
+    training.history = [{"validation_accuracy": 0.5, "validation_loss": loss} for loss in losses]
+    assert training.best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y_train": None}, "no y_train"),
+        ({"x_train": np.zeros((3, 8, 8, 3), "float32")}, "uint8"),
+        ({"x_train": np.zeros((3, 8, 9, 3), "uint8")}, "mend"),
+        ({"y_train": np.zeros(2, int)}, "2 labels"),
+        ({"y_train": np.array([0, -1, 1])}, "from 0"),
+        ({"y_train": np.array([0, None, 1])}, "cannot be read"),
+    ],
+)
+def test_broken_data_are_named(tmp_path, change, words):
+    content = {"x_train": np.zeros((3, 8, 8, 3), "uint8"), "y_train": np.arange(3)} | change
+    np.savez(tmp_path / "d.npz", **{name: v for name, v in content.items() if v is not None})
+    with pytest.raises(Problem, match=words):
+        load(str(tmp_path / "d.npz"), "train")
+
+
+def picture(number=64):
+    return np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype="uint8")
+
+
+def test_augmentation_shifts_mirrors_and_blanks():
+    images, mean, std = picture(), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+
+    def draw(seed=0, **changes):
+        settings = {"crop": 0, "flip": False, "cutout": 0} | changes
+        return augment(images, mean, std, np.random.default_rng(seed), **settings)
+
+    plain = normalise(images, mean, std)
+    np.testing.assert_allclose(plain, (images / 255 - mean) / std, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(draw(), plain)
+    flipped = draw(flip=True)
+    mirrored = [np.array_equal(new, old[:, ::-1]) for new, old in zip(flipped, plain)]
+    kept = [np.array_equal(new, old) for new, old in zip(flipped, plain)]
+    assert all(a != b for a, b in zip(mirrored, kept)) and 16 < sum(kept) < 48
+    blank = (draw(cutout=4) == 0).all(axis=-1).sum(axis=(1, 2))
+    assert blank.max() == 16 and blank.min() >= 4  # at the edge, part of it is outside
+    black = normalise(np.zeros_like(images), mean, std)[0, 0, 0]
+    shifted = draw(crop=2)
+    edges = [(image[0] == black).all() for image in shifted]
+    assert 8 < sum(edges) < 48  # two in five are shifted down
+    assert np.array_equal(shifted, draw(crop=2)) and not np.array_equal(shifted, draw(1, crop=2))
+
+
+def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
+    data = Images(picture(), np.arange(64))
+    recipe = Recipe(batch_size=16, seed=5, crop=0, flip=False, cutout=0)
+
+    def labels(epoch):
+        batches = Batches(data, recipe, describe(), epoch)
+        return np.concatenate([batches[step][1][0] for step in range(len(batches))])
+
+    assert sorted(labels(0)) == list(range(64)) and not np.array_equal(labels(0), labels(1))
+    assert np.array_equal(labels(1), labels(1))
+
+
+def test_weight_decay_goes_through_momentum():
+    variable = keras.Variable(np.array([2.0, -4.0]))
+    optimizer = SGD(0.1, 0.9, decay=0.5, global_clipnorm=5.0)
+    weight, velocity, gradient = np.array([2.0, -4.0]), np.zeros(2), np.array([30.0, 40.0])
+    for _ in range(3):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        clipped = gradient * 5 / 50
+        velocity = 0.9 * velocity - 0.1 * (clipped + 0.5 * weight)
+        weight = weight + velocity
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), weight, rtol=1e-5)
+
+
+class Fixed:
+    """A network that gives each image's logits away."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def predict_on_batch(self, batch):
+        return self.logits[np.rint(batch[:, 0, 0, 0] * 255).astype(int)]
+
+
+def test_scores_agree_with_their_definition():
+    random = np.random.default_rng(3)
+    logits, labels = random.normal(size=(50, 10)) * 3, random.integers(0, 10, 50)
+    images = np.zeros((50, 4, 4, 3), "uint8") + np.arange(50, dtype="uint8")[:, None, None, None]
+    description = describe(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    score = total(list(score_batches(Fixed(logits), description, Images(images, labels), 16)))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    ranks = (logits > logits[np.arange(50), labels][:, None]).sum(axis=1)
+    assert score.loss == pytest.approx(-np.log(chances[np.arange(50), labels]).sum())
+    assert (score.top_1, score.top_5, score.images) == ((ranks < 1).sum(), (ranks < 5).sum(), 50)
+
+
+def test_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "kept.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as part:
+        part.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
