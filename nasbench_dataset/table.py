@@ -8,7 +8,8 @@ plain containers and numpy arrays:
      "columns": {"test": {"values": uint16 array, "denominator": 29952}, "valid": {"values": float array}}}
 
 NAS-Bench-101 accuracies are means of 3 runs, each evaluated on 9,984 images, thus integers over 29,952:
-uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as floats (NaN: absent).
+uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as floats (NaN: absent), as float32
+where that loses nothing.
 """
 
 import os
@@ -27,6 +28,7 @@ LOSSLESS = 2e-3  # numerators; published values are quoted with 7 digits, which 
 METRICS = ("test", "valid")  # the accuracies that a search can use
 FORMAT, VERSION = "nasbench101-table", 1
 EMBEDDED = Path(__file__).with_name("surrogate.pickle")
+MEASURED = Path(__file__).with_name("nasbench101.pickle")  # made by convert from the real data set; not shipped
 
 
 @dataclass
@@ -64,12 +66,21 @@ class Table:
         return f"{self.source} ({kind}; {'; '.join(parts)})"
 
 
+def length_for(index: int) -> int:
+    """The length of the shortest column that has the cell with that index."""
+    return next(count for v in cells.CELL_COUNTS if index < (count := cells.cell_count(v)))
+
+
 def from_entries(column: str, entries: dict[int, float], source: str, measured: bool) -> Table:
     """A table of one column from ``index -> value``, as long as its largest vertex count needs."""
-    vertices = next(v for v in cells.CELL_COUNTS if max(entries) < cells.cell_count(v))
-    values = np.full(cells.cell_count(vertices), np.nan)
+    values = np.full(length_for(max(entries)), np.nan)
     values[list(entries)] = list(entries.values())
     return Table({column: values}, source, measured)
+
+
+def default_path() -> Path:
+    """The table that is searched when none is named: the measured one where it is in place, else the embedded."""
+    return MEASURED if MEASURED.exists() else EMBEDDED
 
 
 # --- on disk ----------------------------------------------------------------------------------
@@ -81,7 +92,9 @@ def _pack(values: np.ndarray) -> dict:
     exact = np.abs(values * DENOMINATOR - numerators)[present] <= LOSSLESS
     if exact.all() and (numerators[present] >= 0).all() and (numerators[present] <= DENOMINATOR).all():
         return {"values": np.where(present, numerators, ABSENT).astype(np.uint16), "denominator": DENOMINATOR}
-    return {"values": values.astype(np.float64)}
+    with np.errstate(over="ignore"):  # too large for float32: becomes infinite, thus is not equal
+        single = values.astype(np.float32)
+    return {"values": single if np.array_equal(single, values, equal_nan=True) else values.astype(np.float64)}
 
 
 def _unpack(name: str, column: dict) -> np.ndarray:
