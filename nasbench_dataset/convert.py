@@ -177,7 +177,7 @@ def _from_pickle(path: str | Path) -> tuple[Table, list[str]]:
     content = load_plain(path)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} holds no dictionary of cells, so it is no data set that is known here")
-    if content.get("format") == FORMAT:
+    if isinstance(form := content.get("format"), str) and form == FORMAT:
         raise InputError(f"{path} is a table already; use it with python MCTS.py --dataset {path}")
     runs = read_pickled(path, content)
     layout = "NASBenchAPI" if is_nasbenchapi(content) else "NASLib"

@@ -47,8 +47,10 @@ def read_pickled(path: str | Path, content: dict) -> Runs:
 
 def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
     fixed, budgets = entry
-    matrix = np.asarray(fixed["module_adjacency"]).tolist()
-    cell = cells.from_dict({"adj_mat": matrix, "node_list": list(fixed["module_operations"])})
+    matrix, names = np.asarray(fixed["module_adjacency"]), list(fixed["module_operations"])
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"its matrix has the shape {matrix.shape}, with {len(names)} operations")
+    cell = cells.from_dict({"adj_mat": matrix.tolist(), "node_list": names})
     for epochs, trained in budgets.items():
         for run in trained:
             accuracies = run["final_test_accuracy"], run["final_validation_accuracy"]

@@ -6,6 +6,7 @@ its accuracies and its seconds are those at its end.
 
 import json
 import math
+import operator
 from collections import Counter
 
 import numpy as np
@@ -77,18 +78,17 @@ class Runs:
 
         Raises
         ------
-        ValueError
-            If NAS-Bench-101 has no such budget.
+        ValueError, TypeError
+            If NAS-Bench-101 has no such budget, or what should be a number is none.
         """
         if epochs not in BUDGETS:
-            raise ValueError(f"it trained for {epochs!r:.50} epochs, not {', '.join(map(str, BUDGETS))}")
+            raise ValueError(f"its epochs are none of {', '.join(map(str, BUDGETS))}")
         self.total += 1
         index = cells.index(*cell)
         if index == cells.NOT_A_CELL:
             return self.findings.note("not stored", cell, f"{epochs} epochs")
-        ours = cells.trainable_parameters(*cell)
-        if parameters != ours:
-            self.findings.note("parameters", cell, f"{parameters!r:.50}, not {ours:,}")
+        if operator.index(parameters) != (ours := cells.trainable_parameters(*cell)):
+            self.findings.note("parameters", cell, f"{parameters:,}, not {ours:,}")
         if not (0 <= test <= 1 and 0 <= valid <= 1 and 0 <= seconds < math.inf):
             return self.findings.note("unusable", cell, f"{epochs} epochs, test {test}, valid {valid}, {seconds} s")
         self._keep(index, cell, epochs, [test, valid, seconds])
@@ -98,7 +98,7 @@ class Runs:
             self._values[epochs] = np.full((cells.cell_count(), RUNS, 3), np.nan)
             self._counts[epochs] = bytearray(cells.cell_count())
         values, counts = self._values[epochs][index], self._counts[epochs]
-        if run in values.tolist():  # no two trainings take equally long to the microsecond
+        if run in values.tolist():  # two trainings never agree in all three
             return self.findings.note("duplicate", cell, f"{epochs} epochs")
         if counts[index] == RUNS:
             return self.findings.note("surplus", cell, f"{epochs} epochs")

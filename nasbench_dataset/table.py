@@ -14,9 +14,11 @@ where that loses nothing.
 
 import os
 import pickle
+import pickletools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -177,7 +179,28 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # only named for _reconstruct; called, it would reserve memory of any size
+        if name == "_reconstruct":
+            return _empty_array
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _empty_array(kind: None, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+    """What numpy's pickles make first of an array, to be given its content after; see ``_PlainUnpickler``."""
+    if kind is not None or shape != (0,):
+        raise pickle.UnpicklingError("it asks for an array without content")
+    return np.empty(0, np.int8)
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers more objects than it has bytes: each number reserves memory up to it."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
+            raise pickle.UnpicklingError(f"it numbers an object {argument:,}, in {size:,} bytes")
+    file.seek(0)
 
 
 def load_plain(path: str | Path) -> object:
@@ -190,6 +213,7 @@ def load_plain(path: str | Path) -> object:
     """
     try:
         with open(path, "rb") as file:
+            _check_memo(file)
             return _PlainUnpickler(file).load()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -209,7 +233,7 @@ def load(path: str | Path) -> Table:
     content = load_plain(path)
     try:
         if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"its format is {content['format']!r}, version {content['version']!r}")
+            raise ValueError(f"its format is not {FORMAT}, version {VERSION}")
         source, measured = content["source"], content["measured"]
         if not isinstance(source, str) or not isinstance(measured, bool):
             raise ValueError("its source or kind is not given")
