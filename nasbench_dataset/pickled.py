@@ -38,7 +38,7 @@ def read_pickled(path: str | Path, content: dict) -> Runs:
     for key, entry in entries.items():
         try:
             add(runs, entry)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             layout = "NASBenchAPI" if nasbenchapi else "NASLib"
             raise InputError(f"{path}: the entry {key!r:.50} is not laid out as in {layout}'s file: {reason}") from error
