@@ -7,6 +7,7 @@ known ``train_seconds`` and the same at fewer epochs, ``valid_4``, ``train_secon
 ``trainable_parameters`` [n] those are checked. Other arrays are ignored.
 """
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 continue
             with archive.open(f"{name}.npy") as member:
                 shape = _declared_shape(member)
-            if any(not 0 < length <= cells.cell_count() for length in shape) or len(shape) > 2:
+            if len(shape) not in (1, 2) or not 0 < math.prod(shape) <= _INNER * cells.cell_count():
                 raise ValueError(f"its {name} has the shape {shape}")
             with archive.open(f"{name}.npy") as member:
                 arrays[name] = np.lib.format.read_array(member, allow_pickle=False)

@@ -29,8 +29,8 @@ class Findings:
     """
 
     KINDS = {
-        "not stored": "cells in a form that NAS-Bench-101 does not store, left out",
-        "parameters": "trainable parameters that disagree with ours",
+        "not stored": "entries whose cell NAS-Bench-101 does not store in that form, left out",
+        "parameters": "entries whose trainable parameters disagree with ours, kept",
         "unusable": "runs without an accuracy in 0..1 or without a time, left out",
         "duplicate": "runs given before, left out",
         "surplus": f"runs beyond the {RUNS} of their cell and budget, left out",

@@ -113,7 +113,7 @@ def _unpack(name: str, column: dict) -> np.ndarray:
     elif values.dtype.kind != "f":
         raise ValueError(f"column {name!r} holds {values.dtype}, not floats")
     values = values.astype(np.float64)
-    if name in METRICS and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
+    if name.startswith(METRICS) and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
         raise ValueError(f"column {name!r} has accuracies outside 0..1")
     return values
 

@@ -35,9 +35,10 @@ def _mask(checksum: int) -> int:
 
 def looks_like_records(start: bytes) -> bool:
     """Whether a file that begins so holds JSON lists in TFRecord framing, a damaged first record included."""
+    if start[:8].isascii() and b"\0" not in start[:8]:  # text; lengths have zero bytes, unless they are damaged
+        return False
     is_pickle = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    short_record = start[4:8] == bytes(4) and not is_pickle
-    return b"\0" in start[:8] and (short_record or start[12:14] == b'["')
+    return start[12:14] == b'["' or (start[4:8] == bytes(4) and not is_pickle)
 
 
 def read_records(path: str | Path, saw: Callable[[bytes], None] = lambda chunk: None) -> Iterator[bytes]:

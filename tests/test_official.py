@@ -25,7 +25,6 @@ from nasbench_dataset import InputError, cells, convert, official
 from nasbench_dataset import table as tables
 from nasbench_dataset.runs import BUDGETS
 
-TARGET = ((1, 0, 2, 0, 0), 0b110001000100010100011)  # the best of all by test accuracy, checked below
 SOME = np.random.default_rng(7).permutation(cells.cell_count())[:300].tolist()
 
 
@@ -55,14 +54,13 @@ def expected_columns(runs: list[Run]) -> dict[str, dict[int, float]]:
     }
 
 
-def assert_columns(table: tables.Table, runs: list[Run]) -> None:
+def assert_columns(table: tables.Table, runs: list[Run], tolerance: float = 1e-7) -> None:
     expected = expected_columns(runs)
     assert set(table.columns) == set(expected)
     for name, values in table.columns.items():
         assert np.flatnonzero(~np.isnan(values)).tolist() == sorted(expected[name])
-        tolerance = 1e-6 if name.startswith("train") else 1e-15
         for index, value in expected[name].items():
-            assert values[index] == pytest.approx(value, rel=tolerance)
+            assert values[index] == pytest.approx(value, rel=1e-7 if name.startswith("train") else tolerance)
 
 
 def converted(path, dest) -> tables.Table:
@@ -78,7 +76,7 @@ def converted(path, dest) -> tables.Table:
 @pytest.mark.parametrize("budgets", [(108,), BUDGETS])
 def test_round_trip(write, tmp_path, budgets):
     runs = list(made_up_runs(SOME, budgets))
-    assert_columns(converted(write(tfrecord(runs)), tmp_path / "t"), runs)
+    assert_columns(converted(write(tfrecord(runs)), tmp_path / "t"), runs, tolerance=1e-15)
     packed = tables.load_plain(tmp_path / "t")["columns"]
     assert packed["test"]["values"].dtype == packed["valid"]["values"].dtype == np.uint16
     assert packed["train_seconds"]["values"].dtype == np.float32
@@ -141,9 +139,16 @@ def test_official_files_are_recognised(write, tmp_path, monkeypatch, capsys):
     assert tables.load(tmp_path / "t").source == "NAS-Bench-101, nasbench_full.tfrecord"
 
 
+def cell_with(operations: tuple[int, ...], pairs: str) -> tuple[tuple[int, ...], int]:
+    """A cell by its operations and its edges, each as two digits."""
+    return operations, sum(cells.edge_bit(int(x), int(y)) for x, y in pairs.split())
+
+
 def test_the_published_optima_are_recognised(write):
-    expected = {"test": (TARGET, 28_250), "valid": (((0, 0, 0, 0), 0b110101000101011), 28_471)}
-    for metric, (cell, numerator) in expected.items():
+    best_by_test = cell_with((1, 0, 2, 0, 0), "01 02 05 06 15 23 34 45 56")
+    best_by_valid = cell_with((0, 0, 0, 0), "01 02 03 04 05 14 23 34 45")
+    assert cells.trainable_parameters(*best_by_test) == 32_426_634
+    for metric, cell, numerator in (("test", best_by_test, 28_250), ("valid", best_by_valid, 28_471)):
         images = [numerator // 3, numerator // 3, numerator - 2 * (numerator // 3)]
         for added, verdict in ((0, "the published optimum, {"), (-30, "the published optimum, but there it has 0.9")):
             accuracies = [float(np.float32((i + added) / IMAGES)) for i in images]
@@ -151,7 +156,8 @@ def test_the_published_optima_are_recognised(write):
             other = [r._replace(test=0.9, valid=0.9) for r in made_up_runs([5])]
             table, _ = convert.read(write(tfrecord(other + best)), "test")
             assert verdict in convert.best_cell(table, metric)
-    assert cells.trainable_parameters(*TARGET) == 32_426_634
+            table, _ = convert.read(write(tfrecord(other)), "test")
+            assert "not the published optimum, which has 0.9" in convert.best_cell(table, metric)
 
 
 # --- damaged files ----------------------------------------------------------------------------
@@ -250,11 +256,10 @@ def test_records_of_another_kind_are_refused(write, record, words):
 
 
 def test_what_is_odd_is_counted(write):
-    first, second, third = (list(made_up_runs([i], seed=i)) for i in (7, 90, 40_000))
-    (operations, edges) = third[0].cell
-    relabelled = next(
-        (ops, edges) for ops in [operations[::-1]] if cells.index(ops, edges) == cells.NOT_A_CELL
-    )
+    first, second, third = (list(made_up_runs([i], seed=i)) for i in (7, 90, 42_931))
+    operations, edges = third[0].cell
+    relabelled = operations[::-1], edges
+    assert cells.index(*relabelled) == cells.NOT_A_CELL
     runs = [
         *first,
         first[0],  # given again
@@ -270,8 +275,8 @@ def test_what_is_odd_is_counted(write):
     assert_columns(read.table(""), [*first, *second[:2]])
     report = "\n".join(read.report())
     assert "108 epochs: 5 runs of 2 cells, 1 missing, of 1 cells" in report
-    assert f"1 trainable parameters that disagree with ours; first: 5, not {second[0].parameters:,}, {{" in report
-    assert "3 cells in a form that NAS-Bench-101 does not store, left out; first: 108 epochs, {" in report
+    assert f"1 entries whose trainable parameters disagree with ours, kept; first: 5, not {second[0].parameters:,}, {{" in report
+    assert "3 entries whose cell NAS-Bench-101 does not store in that form, left out; first: 108 epochs, {" in report
     assert "no disagreement" not in report
 
 
@@ -312,6 +317,11 @@ def test_a_library_that_is_not_installed(write, monkeypatch, module, words):
     path = write(b"\0" * 12)
     with pytest.raises(InputError, match=f"pip install {words}"):
         official.read_tfrecord(path)
+
+
+def test_a_search_needs_neither_library():
+    libraries = "{'google.protobuf', 'google_crc32c'}"
+    assert run("-c", f"import sys, MCTS; sys.exit(bool({libraries} & set(sys.modules)))").returncode == 0
 
 
 def test_the_command_refuses_in_one_line_and_keeps_the_old_table(write, tmp_path):
@@ -532,8 +542,8 @@ def test_what_is_odd_in_an_archive_is_counted(write):
     arrays["edge_bits"][1] = 1  # a vertex is left dangling
     table, lines = convert.read(write(npz(arrays)), "test")
     assert np.flatnonzero(~np.isnan(table.columns["test"])).tolist() == [7, 90]
-    assert any(line.startswith("1 cells in a form") for line in lines)
-    assert any(line.startswith("1 trainable parameters that disagree") for line in lines)
+    assert any(line.startswith("1 entries whose cell NAS") for line in lines)
+    assert any(line.startswith("1 entries whose trainable") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -549,7 +559,7 @@ def test_what_is_odd_in_an_archive_is_counted(write):
         ({"train_seconds": np.full(3, -1.0)}, "outside 0.."),
         ({"train_seconds": np.full(3, np.inf)}, "outside 0.."),
         ({"vertices": np.zeros(3)}, "its vertices is float64"),
-        ({"vertices": np.array([2, 3, 8])}, "row 2 is no cell"),
+        ({"vertices": np.array([4, 4, 8])}, "row 2 is no cell"),
         ({"vertices": np.array(5)}, "its vertices"),
         ({"edge_bits": np.array([1, -1, 3])}, "row 1 is no cell"),
         ({"operations": np.full((3, 5), 3)}, "row 0 is no cell"),
@@ -602,6 +612,7 @@ def sources(tmp_path_factory) -> list[bytes]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in damaged pickles of protocol 0
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_with_an_input_error(sources, tmp_path_factory, data):
