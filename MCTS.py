@@ -30,7 +30,7 @@ from tqdm import tqdm
 from arch_generator import ROOT, State, arch_generator
 from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
-from nasbench_dataset.table import EMBEDDED, METRICS, write_atomically
+from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomically
 from net_training import LOOKUPS, NetTrainer
 
 CP = 2.0  # exploration constant of UCT; the original's value
@@ -346,7 +346,7 @@ def build_parser(description: str) -> command.Parser:
     add = parser.add_argument
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, input and output included, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
-    add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it the embedded surrogate")
+    add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate")
     add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
     add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
     add("--cp", type=float, default=CP, help="exploration constant of UCT")
@@ -368,7 +368,8 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
     """Search as the command line says, report, and write the results."""
     if not math.isfinite(options.cp) or options.cp < 0:
         raise InputError(f"--cp is {options.cp}; it must be a number of at least 0")
-    table = open_table(options.dataset or EMBEDDED)
+    options.dataset = options.dataset or default_path()
+    table = open_table(options.dataset)
     generator = arch_generator(options.max_nodes, options.max_edges)
     trainer = NetTrainer(table, generator, options.metric, options.lookup)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
@@ -452,7 +453,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "seed": seed,
         "max_nodes": search.generator.max_nodes,
         "max_edges": search.generator.max_edges,
-        "dataset": options.dataset or "embedded surrogate",
+        "dataset": "embedded surrogate" if options.dataset == EMBEDDED else str(options.dataset),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
         "cp": search.cp,

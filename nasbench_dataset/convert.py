@@ -1,7 +1,12 @@
 """Make a table from a data set: ``python -m nasbench_dataset.convert SOURCE DEST``.
 
-Supported sources: the JSON file of the original AlphaX repository, one object whose keys are cells,
-``json.dumps({"adj_mat": ..., "node_list": ...}, sort_keys=True)``, and whose values are accuracies in 0..1.
+Supported sources, told apart by their content:
+
+- the files of NAS-Bench-101 itself, nasbench_only108.tfrecord and nasbench_full.tfrecord (official.py);
+- the pickles that NASLib and NASBenchAPI have made of them (pickled.py);
+- a numpy archive (archive.py);
+- the JSON file of the original AlphaX repository, one object whose keys are cells,
+  ``json.dumps({"adj_mat": ..., "node_list": ...}, sort_keys=True)``, and whose values are accuracies in 0..1.
 """
 
 import json
@@ -11,7 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from nasbench_dataset import InputError, cells, command
-from nasbench_dataset.table import METRICS, Table, from_entries, load, save
+from nasbench_dataset.archive import read_npz
+from nasbench_dataset.fit_surrogate import BEST
+from nasbench_dataset.official import SHA256, read_tfrecord
+from nasbench_dataset.pickled import is_nasbenchapi, read_pickled
+from nasbench_dataset.runs import Runs
+from nasbench_dataset.table import FORMAT, METRICS, Table, from_entries, load, load_plain, save
+from nasbench_dataset.tfrecord import looks_like_records
 
 
 def read_json(path: str | Path, column: str = "test") -> tuple[Table, Counter]:
@@ -82,6 +93,26 @@ def _index_of_key(key: str) -> int | None:
         return None
 
 
+def format_of(path: str | Path) -> str:
+    """``"tfrecord"``, ``"npz"``, ``"json"`` or ``"pickle"`` (whatever is none of the others), by the content.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise InputError(f"cannot read the table {path}: {error.strerror}") from error
+    if looks_like_records(start):
+        return "tfrecord"
+    if start.startswith(b"PK"):
+        return "npz"
+    return "json" if start.lstrip().startswith(b"{") else "pickle"
+
+
 def open_table(path: str | Path) -> Table:
     """The table in a file: one that ``convert`` has made, or a JSON file of the original.
 
@@ -90,12 +121,89 @@ def open_table(path: str | Path) -> Table:
     InputError
         If it is neither, or damaged.
     """
+    kind = format_of(path)
+    if kind in ("tfrecord", "npz"):
+        raise InputError(f"{path} is no table; make one of it with python -m nasbench_dataset.convert {path} DEST")
+    return read_json(path)[0] if kind == "json" else load(path)
+
+
+# --- every format alike -----------------------------------------------------------------------
+
+
+def read(path: str | Path, metric: str) -> tuple[Table, list[str]]:
+    """Read a data set of any supported format.
+
+    Parameters
+    ----------
+    path : path
+    metric : str
+        Which accuracy a JSON file holds.
+
+    Returns
+    -------
+    table : Table
+    lines : list of str
+        What the source is and what was found in it.
+    """
+    readers = {"tfrecord": _from_tfrecord, "npz": _from_npz, "pickle": _from_pickle}
+    kind = format_of(path)
+    return _from_json(path, metric) if kind == "json" else readers[kind](path)
+
+
+def _from_json(path: str | Path, metric: str) -> tuple[Table, list[str]]:
+    table, found = read_json(path, metric)
+    meanings = {
+        "not stored": "cells in a form that NAS-Bench-101 does not store",
+        "not a cell": "keys that are no cell",
+    }
+    left_out = [f"left out: {found[what]:,} {meaning}" for what, meaning in meanings.items() if found[what]]
+    return table, ["the original's JSON format", *left_out]
+
+
+def _from_npz(path: str | Path) -> tuple[Table, list[str]]:
+    table, findings = read_npz(path)
+    return table, ["a numpy archive of cells", *findings.lines()]
+
+
+def _from_tfrecord(path: str | Path) -> tuple[Table, list[str]]:
+    runs, digest = read_tfrecord(path)
+    official = SHA256.get(digest)
+    verdict = f"the official {official}" if official else "not that of an official file"
+    name = f"NAS-Bench-101, {official or Path(path).name}"
+    return _mean(path, runs, name), [f"tfrecord of {runs.total:,} runs", f"SHA256 {digest}: {verdict}", *runs.report()]
+
+
+def _from_pickle(path: str | Path) -> tuple[Table, list[str]]:
+    content = load_plain(path)
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} holds no dictionary of cells, so it is no data set that is known here")
+    if isinstance(form := content.get("format"), str) and form == FORMAT:
+        raise InputError(f"{path} is a table already; use it with python MCTS.py --dataset {path}")
+    runs = read_pickled(path, content)
+    layout = "NASBenchAPI" if is_nasbenchapi(content) else "NASLib"
+    return _mean(path, runs, Path(path).name), [f"{layout}'s pickle of {runs.total:,} runs", *runs.report()]
+
+
+def _mean(path: str | Path, runs: Runs, source: str) -> Table:
     try:
-        with open(path, "rb") as file:
-            start = file.read(64).lstrip()
-    except OSError as error:
-        raise InputError(f"cannot read the table {path}: {error.strerror}") from error
-    return read_json(path)[0] if start[:1] == b"{" else load(path)
+        return runs.table(source)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; convert a file that has them") from error
+
+
+def best_cell(table: Table, metric: str) -> str:
+    """The best cell of a table by a metric, and whether it is the best published one."""
+    optimum = {"test": BEST[7], "valid": BEST[6]}[metric]
+    values = table.columns[metric]
+    best = int(np.nanargmax(values))
+    published = getattr(optimum, metric)
+    if best != optimum.index:
+        verdict = f"not the published optimum, which has {published}"
+    elif abs(values[best] - published) > 1e-6:
+        verdict = f"the published optimum, but there it has {published}"
+    else:
+        verdict = "the published optimum"
+    return f"best {metric}: {values[best]:.7f}, {verdict}, {json.dumps(cells.to_dict(*cells.cell(best)))}"
 
 
 def cells_by_vertices(table: Table, column: str) -> str:
@@ -109,20 +217,20 @@ def cells_by_vertices(table: Table, column: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run ``python -m nasbench_dataset.convert``; returns the exit status."""
     parser = command.Parser(prog="python -m nasbench_dataset.convert", description="Make a table from a data set.")
-    parser.add_argument("source", help="the original's JSON file")
+    parser.add_argument("source", help="nasbench_*.tfrecord, NASLib's or NASBenchAPI's pickle, .npz, or the original's JSON")
     parser.add_argument("dest", help="the table to write")
     parser.add_argument("--metric", choices=METRICS, default="test", help="which accuracy a JSON file holds")
     options = parser.parse_args(argv)
-    table, found = read_json(options.source, options.metric)
+    table, lines = read(options.source, options.metric)
     save(table, options.dest)
-    print(f"{options.source}: the original's JSON format")
-    print(cells_by_vertices(table, options.metric))
-    for what, meaning in (
-        ("not stored", "cells in a form that NAS-Bench-101 does not store"),
-        ("not a cell", "keys that are no cell"),
-    ):
-        if found[what]:
-            print(f"left out: {found[what]:,} {meaning}")
+    table = load(options.dest)  # what is reported is what was written
+    print(f"{options.source}: {lines[0]}")
+    print(*lines[1:], sep="\n")
+    for name in table.columns:
+        print(cells_by_vertices(table, name))
+    for metric in METRICS:
+        if not np.isnan(table.columns.get(metric, np.nan)).all():
+            print(best_cell(table, metric))
     print(f"{options.dest}: {table.describe()}")
     return 0
 

@@ -8,14 +8,17 @@ plain containers and numpy arrays:
      "columns": {"test": {"values": uint16 array, "denominator": 29952}, "valid": {"values": float array}}}
 
 NAS-Bench-101 accuracies are means of 3 runs, each evaluated on 9,984 images, thus integers over 29,952:
-uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as floats (NaN: absent).
+uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as floats (NaN: absent), as float32
+where that loses nothing.
 """
 
 import os
 import pickle
+import pickletools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,6 +30,7 @@ LOSSLESS = 2e-3  # numerators; published values are quoted with 7 digits, which 
 METRICS = ("test", "valid")  # the accuracies that a search can use
 FORMAT, VERSION = "nasbench101-table", 1
 EMBEDDED = Path(__file__).with_name("surrogate.pickle")
+MEASURED = Path(__file__).with_name("nasbench101.pickle")  # made by convert from the real data set; not shipped
 
 
 @dataclass
@@ -64,12 +68,21 @@ class Table:
         return f"{self.source} ({kind}; {'; '.join(parts)})"
 
 
+def length_for(index: int) -> int:
+    """The length of the shortest column that has the cell with that index."""
+    return next(count for v in cells.CELL_COUNTS if index < (count := cells.cell_count(v)))
+
+
 def from_entries(column: str, entries: dict[int, float], source: str, measured: bool) -> Table:
     """A table of one column from ``index -> value``, as long as its largest vertex count needs."""
-    vertices = next(v for v in cells.CELL_COUNTS if max(entries) < cells.cell_count(v))
-    values = np.full(cells.cell_count(vertices), np.nan)
+    values = np.full(length_for(max(entries)), np.nan)
     values[list(entries)] = list(entries.values())
     return Table({column: values}, source, measured)
+
+
+def default_path() -> Path:
+    """The table that is searched when none is named: the measured one where it is in place, else the embedded."""
+    return MEASURED if MEASURED.exists() else EMBEDDED
 
 
 # --- on disk ----------------------------------------------------------------------------------
@@ -81,7 +94,9 @@ def _pack(values: np.ndarray) -> dict:
     exact = np.abs(values * DENOMINATOR - numerators)[present] <= LOSSLESS
     if exact.all() and (numerators[present] >= 0).all() and (numerators[present] <= DENOMINATOR).all():
         return {"values": np.where(present, numerators, ABSENT).astype(np.uint16), "denominator": DENOMINATOR}
-    return {"values": values.astype(np.float64)}
+    with np.errstate(over="ignore"):  # too large for float32: becomes infinite, thus is not equal
+        single = values.astype(np.float32)
+    return {"values": single if np.array_equal(single, values, equal_nan=True) else values.astype(np.float64)}
 
 
 def _unpack(name: str, column: dict) -> np.ndarray:
@@ -98,7 +113,7 @@ def _unpack(name: str, column: dict) -> np.ndarray:
     elif values.dtype.kind != "f":
         raise ValueError(f"column {name!r} holds {values.dtype}, not floats")
     values = values.astype(np.float64)
-    if name in METRICS and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
+    if name.startswith(METRICS) and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
         raise ValueError(f"column {name!r} has accuracies outside 0..1")
     return values
 
@@ -164,7 +179,28 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # only named for _reconstruct; called, it would reserve memory of any size
+        if name == "_reconstruct":
+            return _empty_array
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _empty_array(kind: None, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+    """What numpy's pickles make first of an array, to be given its content after; see ``_PlainUnpickler``."""
+    if kind is not None or shape != (0,):
+        raise pickle.UnpicklingError("it asks for an array without content")
+    return np.empty(0, np.int8)
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers more objects than it has bytes: each number reserves memory up to it."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
+            raise pickle.UnpicklingError(f"it numbers an object {argument:,}, in {size:,} bytes")
+    file.seek(0)
 
 
 def load_plain(path: str | Path) -> object:
@@ -177,6 +213,7 @@ def load_plain(path: str | Path) -> object:
     """
     try:
         with open(path, "rb") as file:
+            _check_memo(file)
             return _PlainUnpickler(file).load()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -196,7 +233,7 @@ def load(path: str | Path) -> Table:
     content = load_plain(path)
     try:
         if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"its format is {content['format']!r}, version {content['version']!r}")
+            raise ValueError(f"its format is not {FORMAT}, version {VERSION}")
         source, measured = content["source"], content["measured"]
         if not isinstance(source, str) or not isinstance(measured, bool):
             raise ValueError("its source or kind is not given")

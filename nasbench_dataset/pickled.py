@@ -1,0 +1,70 @@
+"""NAS-Bench-101 as other projects pickle it: NASLib's file and NASBenchAPI's, read without executing anything.
+
+NASLib: ``{hash: ({"module_adjacency": array, "module_operations": list, "trainable_parameters": int},
+{epochs: [{"final_test_accuracy": float, "final_validation_accuracy": ..., "final_training_time": ...}, ...]})}``.
+
+NASBenchAPI: ``{"benchmark": "nasbench101", "entries_by_arch": {hash: [{"epoch": int, "adjacency_str": str,
+"operations_str": str, "derived": {"trainable_parameters": int, "training_time": float, "validation_accuracy":
+float, "test_accuracy": float}}, ...]}}``. This layout is the one that its published converter writes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.official import cell_of
+from nasbench_dataset.runs import Runs
+
+
+def is_nasbenchapi(content: dict) -> bool:
+    """Whether the content of a pickle is laid out as NASBenchAPI does."""
+    return "entries_by_arch" in content
+
+
+def read_pickled(path: str | Path, content: dict) -> Runs:
+    """Take the runs out of the content of a pickle.
+
+    Raises
+    ------
+    InputError
+        If an entry is not laid out as above.
+    """
+    nasbenchapi = is_nasbenchapi(content)
+    entries, add = (content["entries_by_arch"], _add_nasbenchapi) if nasbenchapi else (content, _add_naslib)
+    if not isinstance(entries, dict):
+        raise InputError(f"{path}: its entries_by_arch is not a dictionary, so it is none of NASBenchAPI's files")
+    runs = Runs()
+    for key, entry in entries.items():
+        try:
+            add(runs, entry)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            layout = "NASBenchAPI" if nasbenchapi else "NASLib"
+            raise InputError(f"{path}: the entry {key!r:.50} is not laid out as in {layout}'s file: {reason}") from error
+    return runs
+
+
+def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
+    fixed, budgets = entry
+    matrix, names = np.asarray(fixed["module_adjacency"]), list(fixed["module_operations"])
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"its matrix has the shape {matrix.shape}, with {len(names)} operations")
+    cell = cells.from_dict({"adj_mat": matrix.tolist(), "node_list": names})
+    for epochs, trained in budgets.items():
+        for run in trained:
+            accuracies = run["final_test_accuracy"], run["final_validation_accuracy"]
+            runs.add(cell, epochs, *accuracies, run["final_training_time"], fixed["trainable_parameters"])
+
+
+def _add_nasbenchapi(runs: Runs, entry: list[dict]) -> None:
+    for run in entry:
+        values = run["derived"]
+        runs.add(
+            cell_of(run["adjacency_str"], run["operations_str"]),
+            run["epoch"],
+            values["test_accuracy"],
+            values["validation_accuracy"],
+            values["training_time"],
+            values["trainable_parameters"],
+        )

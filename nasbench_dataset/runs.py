@@ -1,0 +1,152 @@
+"""Single trainings of NAS-Bench-101 cells, gathered into a table of means, and what was odd about them.
+
+NAS-Bench-101 trained every cell three times for each of 4, 12, 36 and 108 epochs. One such training is a *run*:
+its accuracies and its seconds are those at its end.
+"""
+
+import json
+import math
+import operator
+from collections import Counter
+
+import numpy as np
+
+from nasbench_dataset import cells
+from nasbench_dataset.table import Table, length_for
+
+BUDGETS = (4, 12, 36, 108)  # epochs
+RUNS = 3  # of every cell and budget
+_TEST, _VALID, _SECONDS = range(3)  # the values kept of a run
+
+
+class Findings:
+    """What was odd in a source: how often, and the first example of each kind.
+
+    Attributes
+    ----------
+    count : Counter
+        By the keys of ``KINDS``.
+    """
+
+    KINDS = {
+        "not stored": "entries whose cell NAS-Bench-101 does not store in that form, left out",
+        "parameters": "entries whose trainable parameters disagree with ours, kept",
+        "unusable": "runs without an accuracy in 0..1 or without a time, left out",
+        "duplicate": "runs given before, left out",
+        "surplus": f"runs beyond the {RUNS} of their cell and budget, left out",
+    }
+
+    def __init__(self):
+        self.count: Counter = Counter()
+        self._example: dict[str, str] = {}
+
+    def note(self, kind: str, cell: tuple[cells.Operations, int], what: str) -> None:
+        """Count a finding about a cell."""
+        self.count[kind] += 1
+        if kind not in self._example:
+            self._example[kind] = f"{what}, {json.dumps(cells.to_dict(*cell))}"
+
+    def lines(self) -> list[str]:
+        """A line for each kind that occurred, and one that says what agreed."""
+        lines = [f"{self.count[k]:,} {text}; first: {self._example[k]}" for k, text in self.KINDS.items() if self.count[k]]
+        agreed = {"not stored": "stored forms", "parameters": "trainable parameters"}
+        if agree := [name for kind, name in agreed.items() if not self.count[kind]]:
+            lines.append(f"{' and '.join(agree)}: no disagreement")
+        return lines
+
+
+class Runs:
+    """The runs of a source.
+
+    Attributes
+    ----------
+    total : int
+        Runs seen, those left out included.
+    findings : Findings
+    """
+
+    def __init__(self):
+        self.total = 0
+        self.findings = Findings()
+        self._values: dict[int, np.ndarray] = {}  # budget -> float64 [cells, RUNS, 3], NaN: no such run
+        self._counts: dict[int, bytearray] = {}  # budget -> the number of runs of every cell
+
+    def add(
+        self, cell: tuple[cells.Operations, int], epochs: int, test: float, valid: float, seconds: float, parameters: int
+    ) -> None:
+        """Take in a run, or note why it is left out.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If NAS-Bench-101 has no such budget, or what should be a number is none.
+        """
+        if epochs not in BUDGETS:
+            raise ValueError(f"its epochs are none of {', '.join(map(str, BUDGETS))}")
+        self.total += 1
+        index = cells.index(*cell)
+        if index == cells.NOT_A_CELL:
+            return self.findings.note("not stored", cell, f"{epochs} epochs")
+        if operator.index(parameters) != (ours := cells.trainable_parameters(*cell)):
+            self.findings.note("parameters", cell, f"{parameters:,}, not {ours:,}")
+        if not (0 <= test <= 1 and 0 <= valid <= 1 and 0 <= seconds < math.inf):
+            return self.findings.note("unusable", cell, f"{epochs} epochs, test {test}, valid {valid}, {seconds} s")
+        self._keep(index, cell, epochs, [test, valid, seconds])
+
+    def _keep(self, index: int, cell: tuple[cells.Operations, int], epochs: int, run: list[float]) -> None:
+        if epochs not in self._values:
+            self._values[epochs] = np.full((cells.cell_count(), RUNS, 3), np.nan)
+            self._counts[epochs] = bytearray(cells.cell_count())
+        values, counts = self._values[epochs][index], self._counts[epochs]
+        if run in values.tolist():  # two trainings never agree in all three
+            return self.findings.note("duplicate", cell, f"{epochs} epochs")
+        if counts[index] == RUNS:
+            return self.findings.note("surplus", cell, f"{epochs} epochs")
+        values[counts[index]] = run
+        counts[index] += 1
+
+    def counts(self, epochs: int) -> np.ndarray:
+        """uint8 [cells]: the number of runs of every cell at a budget."""
+        return np.frombuffer(self._counts.get(epochs, bytes(cells.cell_count())), np.uint8)
+
+    def table(self, source: str) -> Table:
+        """The means over the runs of every cell, as long as the largest vertex count needs.
+
+        Returns
+        -------
+        table : Table
+            ``test``, ``valid`` and ``train_seconds`` at 108 epochs, and for every lower budget B in the source
+            ``valid_B`` and ``train_seconds_B``. Seconds are rounded to float32.
+
+        Raises
+        ------
+        ValueError
+            If there is no run at 108 epochs.
+        """
+        known = np.flatnonzero(self.counts(BUDGETS[-1]))
+        if not len(known):
+            raise ValueError(f"none of its {self.total:,} runs is one of {BUDGETS[-1]} epochs of a NAS-Bench-101 cell")
+        length = length_for(max(np.flatnonzero(self.counts(epochs))[-1] for epochs in self._counts))
+        columns = {"test": self._mean(BUDGETS[-1], _TEST, length)}
+        for epochs in sorted(self._values, reverse=True):
+            suffix = "" if epochs == BUDGETS[-1] else f"_{epochs}"
+            columns[f"valid{suffix}"] = self._mean(epochs, _VALID, length)
+            seconds = self._mean(epochs, _SECONDS, length)
+            columns[f"train_seconds{suffix}"] = seconds.astype(np.float32).astype(np.float64)
+        return Table(columns, source, measured=True)
+
+    def _mean(self, epochs: int, value: int, length: int) -> np.ndarray:
+        counts = self.counts(epochs)[:length]
+        total = np.nansum(self._values[epochs][:length, :, value], axis=1)
+        return np.divide(total, counts, out=np.full(length, np.nan), where=counts > 0)
+
+    def report(self) -> list[str]:
+        """What was found, a line each: the runs of every budget, missing ones, and what was odd."""
+        lines = []
+        present = np.logical_or.reduce([self.counts(epochs) > 0 for epochs in self._counts])
+        for epochs in sorted(self._counts):
+            counts = self.counts(epochs)[present]
+            absent, short = RUNS * len(counts) - int(counts.sum()), np.count_nonzero(counts < RUNS)
+            runs = f"{epochs} epochs: {counts.sum():,} runs of {np.count_nonzero(counts):,} cells"
+            lines.append(f"{runs}, {f'{absent:,} missing, of {short:,} cells' if absent else 'none missing'}")
+        return lines + self.findings.lines()
