@@ -34,6 +34,7 @@ from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomic
 from net_training import LOOKUPS, NetTrainer
 
 CP = 2.0  # exploration constant of UCT; the original's value
+MAX_CP = 1e6  # far beyond it, UCT is no finite number any more
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
 FAILURES = 1_001  # cells outside the table after which a rollout gives up; the original's value
@@ -332,6 +333,10 @@ class MCTS:
         """What this kind of search adds to summary.json."""
         return {}
 
+    def closing_lines(self) -> list[str]:
+        """What this kind of search says at the end."""
+        return []
+
     def describe(self) -> str:
         """What this kind of search is, for the banner."""
         return f"{self.method}, Cp {self.cp:g}"
@@ -366,8 +371,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_command(options, search_class: type[MCTS], **search_options) -> int:
     """Search as the command line says, report, and write the results."""
-    if not math.isfinite(options.cp) or options.cp < 0:
-        raise InputError(f"--cp is {options.cp}; it must be a number of at least 0")
+    if not 0 <= options.cp <= MAX_CP:
+        raise InputError(f"--cp is {options.cp}; it must be a number from 0 to {MAX_CP:g}")
     options.dataset = options.dataset or default_path()
     table = open_table(options.dataset)
     generator = arch_generator(options.max_nodes, options.max_edges)
@@ -381,7 +386,7 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
     outcome = search_until_interrupted(search, options)
     summary = summarise(search, options, seed, outcome, time.perf_counter() - started)
     write_results(options.out, summary)
-    print(closing_words(summary, options.out))
+    print(closing_words(summary, options.out), *search.closing_lines(), sep="\n")
     return command.INTERRUPTED if outcome == "interrupted" else 0
 
 
@@ -422,9 +427,9 @@ class Progress:
 
     def __init__(self, search: MCTS, samples: int | None, quiet: bool):
         self.search, self.due, self.phase = search, 0.0, search.phase
-        self.bar = tqdm(
-            desc=search.phase, total=samples, unit=" unique samples", disable=quiet, file=sys.stderr, miniters=0
-        )
+        options = {"file": sys.stderr, "mininterval": 0, "miniters": 0}  # how often is decided here
+        silent = quiet or sys.stderr is None
+        self.bar = tqdm(desc=search.phase, total=samples, unit=" unique samples", disable=silent, **options)
 
     def __call__(self) -> None:
         now = time.monotonic()
@@ -476,16 +481,21 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "result.txt", "a"):
             pass
+        if (folder / "summary.json").is_dir():
+            raise IsADirectoryError(None, "summary.json there is a folder")
     except OSError as error:
         raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
 
 
 def write_results(folder: Path, summary: dict) -> None:
     """summary.json of this search; for a finished one also a line appended to result.txt."""
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     if summary["outcome"] != "interrupted":
-        with open(folder / "result.txt", "a") as file:
-            file.write(json.dumps(summary["trace"]) + "\n")
+        try:
+            with open(folder / "result.txt", "a") as file:
+                file.write(json.dumps(summary["trace"]) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot append to {folder / 'result.txt'}: {error.strerror}; summary.json has the trace") from error
 
 
 OUTCOMES = {

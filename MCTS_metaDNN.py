@@ -9,6 +9,7 @@ fitted now and then to all that was sampled.
 import time
 from itertools import islice
 
+import numpy as np
 from scipy.stats import spearmanr
 
 import meta_dnn
@@ -19,6 +20,7 @@ from net_training import NetTrainer
 
 ROLLOUTS = 10  # predicted rollouts of an evaluation, beside the true one
 FIT_EVERY = 100  # unique samples from one fit to the next
+LAST_FITS = 5  # that are reported at the end; summary.json has all
 
 
 class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
@@ -35,7 +37,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
     ----------
     fits : list of (int, float or None, float)
         For each fit: the unique samples then, Spearman's rank correlation of predictions and accuracies over
-        the samples since the fit before (not yet fitted to; None at the first one, when nothing was learned),
+        the samples since the fit before (not yet fitted to; None at the first one, when nothing was learned, and where all are equal),
         and the seconds that the fit took.
     """
 
@@ -90,9 +92,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         self.report()
         new = list(islice(self.trainer.training_trace.items(), self.predictor.count, None))
         batch, accuracies = [cells.cell(index) for index, _ in new], [accuracy for _, accuracy in new]
-        correlation = None
-        if self.fits:
-            correlation = round(float(spearmanr(self.predictor.predict(batch), accuracies).statistic), 4)
+        correlation = self.correlation(batch, accuracies) if self.fits else None
         started = time.perf_counter()
         self.predictor.add(batch, accuracies)
         self.predictor.fit(self.epochs)
@@ -102,10 +102,19 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         self.phase = "searching"
         self.report()
 
+    def correlation(self, batch: list[meta_dnn.Cell], accuracies: list[float]) -> float | None:
+        """Spearman's rank correlation of predictions and accuracies; None where either has no ranks."""
+        predicted = self.predictor.predict(batch)
+        if min(np.ptp(predicted), np.ptp(accuracies)) == 0:
+            return None
+        return round(float(spearmanr(predicted, accuracies).statistic), 4)
+
     def status(self) -> str:
-        if len(self.fits) < 2:
-            return super().status()
-        return f"{super().status()}, Spearman {self.fits[-1][1]:.3f}"
+        return super().status() + (f", Spearman {self.fits[-1][1]}" if self.fits else "")
+
+    def closing_lines(self) -> list[str]:
+        judged = ", ".join(f"{samples:,}: {correlation}" for samples, correlation, _ in self.fits[-LAST_FITS:])
+        return [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
 
     def details(self) -> dict:
         return {"rollouts": self.rollouts, "fit_every": self.fit_every, "epochs": self.epochs, "fits": self.fits}

@@ -21,8 +21,13 @@ ROW = 56  # numbers that encode a cell: 49 for the matrix, 7 for the vertices
 INPUT_CODE, PADDING_CODE = 2, 9
 OPERATION_CODES = {cells.CONV1X1: 3, cells.MAXPOOL3X3: 4, cells.CONV3X3: 5}
 
-HIDDEN = (512, 2048, 2048, 512)
-KERNELS = ("RandomUniform", "RandomUniform", "RandomUniform", "GlorotUniform")
+LAYERS = (  # units, activation, initial kernel
+    (512, "relu", "RandomUniform"),
+    (2048, "relu", "RandomUniform"),
+    (2048, "relu", "RandomUniform"),
+    (512, "relu", "GlorotUniform"),
+    (1, "sigmoid", "GlorotUniform"),
+)
 LEARNING_RATE = 2e-4  # of Adam
 BATCH = 128
 EPOCHS = 20  # of one fit
@@ -58,12 +63,11 @@ def encode(batch: Sequence[Cell]) -> np.ndarray:
 
 def build(seed: int) -> keras.Model:
     """The compiled network: 56 numbers -> 512-2048-2048-512 ReLU -> an accuracy in 0..1."""
+    seeds = np.random.SeedSequence(seed).generate_state(len(LAYERS)).tolist()
     layers = [keras.Input((ROW,))]
-    for number, (units, kernel) in enumerate(zip(HIDDEN, KERNELS)):
-        initializer = getattr(keras.initializers, kernel)(seed=seed + number)
-        layers.append(keras.layers.Dense(units, activation="relu", kernel_initializer=initializer))
-    initializer = keras.initializers.GlorotUniform(seed=seed + len(HIDDEN))
-    layers.append(keras.layers.Dense(1, activation="sigmoid", kernel_initializer=initializer))
+    for (units, activation, kernel), layer_seed in zip(LAYERS, seeds):
+        initializer = getattr(keras.initializers, kernel)(seed=layer_seed)
+        layers.append(keras.layers.Dense(units, activation=activation, kernel_initializer=initializer))
     model = keras.Sequential(layers)
     model.compile(keras.optimizers.Adam(LEARNING_RATE), "mse")
     return model

@@ -127,7 +127,8 @@ class NetTrainer:
                 f" {self.generator.max_edges} edges, so there is no target: use another table or wider limits"
             )
         listed = target_state(self.generator.max_nodes)
-        self.target_is_listed = self.accuracy_of(listed) == accuracy
+        within = listed.edges.bit_count() <= self.generator.max_edges
+        self.target_is_listed = within and self.accuracy_of(listed) == accuracy
         self.target = listed if self.target_is_listed else State(*cells.cell(best_index), True)
         self.target_accuracy = accuracy
 
@@ -206,4 +207,4 @@ class NetTrainer:
     @property
     def found(self) -> bool:
         """Whether the search has its target. A cell that ties with it is as good, and no new best may follow."""
-        return self.best_accuracy >= self.target_accuracy
+        return bool(self.best_trace) and self.best_accuracy >= self.target_accuracy

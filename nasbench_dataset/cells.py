@@ -16,7 +16,6 @@ that walk is the cell's *index*, 0..423623, so that a table needs no keys.
 
 from functools import lru_cache
 from itertools import permutations
-from typing import NamedTuple
 
 import numpy as np
 

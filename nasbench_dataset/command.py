@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import sys
 from typing import Callable
 
@@ -35,12 +36,19 @@ def whole_number(low: int) -> Callable[[str], int]:
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
     try:
         status = main() or 0
+        print(end="", flush=True)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         status = WRONG_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has gone, as in ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
     sys.exit(status)

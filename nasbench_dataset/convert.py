@@ -71,7 +71,7 @@ def read_json(path: str | Path, column: str = "test") -> tuple[Table, Counter]:
 def _json_pairs(path: str | Path) -> list[tuple[str, object]]:
     """The entries of the outermost object, repeated keys included."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             pairs = json.load(file, object_pairs_hook=lambda pairs: pairs)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -102,15 +102,17 @@ def format_of(path: str | Path) -> str:
         If the file cannot be read.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError(None, "it is no regular file")
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
-        raise InputError(f"cannot read the table {path}: {error.strerror}") from error
+        raise InputError(f"cannot read the table {path}: {error.strerror}; name a file") from error
     if looks_like_records(start):
         return "tfrecord"
     if start.startswith(b"PK"):
         return "npz"
-    return "json" if start.lstrip().startswith(b"{") else "pickle"
+    return "json" if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "pickle"
 
 
 def open_table(path: str | Path) -> Table:

@@ -12,9 +12,11 @@ uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as 
 where that loses nothing.
 """
 
+import math
 import os
 import pickle
 import pickletools
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,36 +163,94 @@ def _umask() -> int:
     return mask
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, strings and numpy arrays; anything else is refused by name.
+_NUMBER = re.compile(r"[<>|=]?(u[1248]|i[1248]|f[248]|b1)")
 
-    The functions below build arrays from bytes and execute nothing. numpy 1 calls its private package
-    ``numpy.core``, numpy 2 ``numpy._core``.
+
+class _PlainDtype:
+    """Stands for ``numpy.dtype`` in a pickle: a plain number and its byte order.
+
+    The state of a real one can be forged so that bytes of the file are taken for pointers to objects.
+    """
+
+    def __init__(self, code: str, *flags: object):
+        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+            raise pickle.UnpicklingError("it has an array of something else than plain numbers")
+        self.plain = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        version, order, *rest = state
+        if version != 3 or order not in ("<", ">", "|", "=") or rest[:3] != [None, None, None]:
+            raise pickle.UnpicklingError("it has an array of structured or extended numbers")
+        self.plain = self.plain.newbyteorder(order)
+
+
+class _PlainArray(np.ndarray):
+    """An array that takes its content from a pickle only in the plain form."""
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, dtype, columns_first, content = state
+        if not isinstance(dtype, _PlainDtype) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("it has an array of something else than plain numbers")
+        _check_shape(shape, len(content) // dtype.plain.itemsize)
+        super().__setstate__((version, shape, dtype.plain, bool(columns_first), content))
+
+
+def _check_shape(shape: tuple[int, ...], count: int) -> None:
+    plain = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not plain or math.prod(shape) != count:
+        raise pickle.UnpicklingError(f"it has an array whose shape does not fit its {count:,} numbers")
+
+
+def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+    """What numpy's pickles make first of an array, to be given its content after."""
+    if shape != (0,):
+        raise pickle.UnpicklingError("it asks for an array without content")
+    return np.empty(0, np.int8).view(_PlainArray)
+
+
+def _frombuffer(content: bytes, dtype: _PlainDtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """How pickle protocol 5 makes an array."""
+    values = np.frombuffer(content, dtype.plain)
+    _check_shape(shape, len(values))
+    return values.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(dtype: _PlainDtype, content: bytes) -> float | int | bool:
+    """A single number of numpy's as one of Python's."""
+    return np.frombuffer(content, dtype.plain, 1)[0].item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How pickle protocols 0 to 2 carry bytes."""
+    return text.encode("latin1")
+
+
+def _named_only(*_: object) -> None:
+    raise pickle.UnpicklingError("it makes an array in an unusual way")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, strings and numpy arrays of numbers; anything else is refused by name.
+
+    Nothing of numpy itself is handed out: every name stands for one of the functions above.
     """
 
     ADMITTED = {
-        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-        *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),  # how pickle protocols 0 to 2 carry bytes
+        "numpy.multiarray._reconstruct": _reconstruct,
+        "numpy.multiarray.scalar": _scalar,
+        "numpy.numeric._frombuffer": _frombuffer,
+        "numpy.ndarray": _named_only,
+        "numpy.dtype": _PlainDtype,
+        "_codecs.encode": _encode,
     }
 
     def find_class(self, module: str, name: str):
-        if (module, name) not in self.ADMITTED:
+        full = f"{module}.{name}"
+        for private in ("numpy._core.", "numpy.core."):  # as numpy 2 and numpy 1 call it
+            full = full.replace(private, "numpy.")
+        if full not in self.ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
-        if (module, name) == ("numpy", "ndarray"):
-            return None  # only named for _reconstruct; called, it would reserve memory of any size
-        if name == "_reconstruct":
-            return _empty_array
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _empty_array(kind: None, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """What numpy's pickles make first of an array, to be given its content after; see ``_PlainUnpickler``."""
-    if kind is not None or shape != (0,):
-        raise pickle.UnpicklingError("it asks for an array without content")
-    return np.empty(0, np.int8)
+        return self.ADMITTED[full]
 
 
 def _check_memo(file: BinaryIO) -> None:
@@ -232,12 +292,14 @@ def load(path: str | Path) -> Table:
     """
     content = load_plain(path)
     try:
-        if content["format"] != FORMAT or content["version"] != VERSION:
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise ValueError(f"its format is not {FORMAT}, version {VERSION}")
         source, measured = content["source"], content["measured"]
         if not isinstance(source, str) or not isinstance(measured, bool):
             raise ValueError("its source or kind is not given")
-        columns = {str(name): _unpack(name, column) for name, column in content["columns"].items()}
+        if not all(isinstance(name, str) for name in content["columns"]):
+            raise ValueError("its columns have no names")
+        columns = {name: _unpack(name, column) for name, column in content["columns"].items()}
     except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
         reason = error if type(error) is ValueError else "it lacks the fields of a table"
         raise InputError(

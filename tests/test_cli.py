@@ -81,6 +81,19 @@ def test_metric_and_lookup(tmp_path, metric, lookup):
     assert ("the table's own best is the target" in result.stdout) == (metric == "valid")
 
 
+def test_lookups_differ(tmp_path):
+    for lookup in ("exact", "isomorphic"):
+        options = ["--lookup", lookup, "--max-nodes", 4, "--seed", 0, "--samples", 30, "--quiet"]
+        assert run("MCTS.py", *options, "--out", tmp_path / lookup).returncode == 0
+    assert summary(tmp_path / "exact")["episodes"] != summary(tmp_path / "isomorphic")["episodes"]
+
+
+def test_output_that_nobody_reads(tmp_path):
+    command = f"{sys.executable} MCTS.py --max-nodes 4 --seed 0 --out {tmp_path}"
+    result = subprocess.run(f"{command} | head -1; {command} 2>&-", shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in result.stderr and "found" in result.stdout
+
+
 def test_a_search_without_new_samples_stalls(tmp_path):
     result = run("MCTS.py", "--max-nodes", 5, "--seed", 0, "--patience", 1, "--out", tmp_path)
     assert result.returncode == 0
@@ -111,6 +124,7 @@ def test_interrupted_by_the_user(tmp_path, number):
         (["--lookup", "fuzzy"], "--lookup"),
         (["--cp", "nan"], "--cp"),
         (["--cp", -1], "--cp"),
+        (["--cp", 1e308], "--cp"),
         (["--seed", -1], "--seed"),
         (["--seed", "²"], "--seed"),
         (["--samples", 0], "--samples"),

@@ -99,6 +99,17 @@ def test_a_cell_outside_the_table_is_not_backed_up_when_created(search):
     assert search.root.n == visits
 
 
+def test_none_is_backed_up_as_0(search):
+    root = search.root = search.expand(None, ROOT)
+    root.fresh = []
+    child = Node(State((0, 0), 0), root, 0.0)  # n = 1, and all it leads to is a limit
+    root.children, child.fresh, child.dead = [child], [], 3
+    x_bar = root.x_bar
+    search.episode()
+    assert (root.n, root.x_bar) == (2, pytest.approx(x_bar / 2))
+    assert (child.n, search.episodes) == (1, 1)
+
+
 def test_dangling_nodes_are_sampled_cells_that_the_tree_lacks(search):
     search.search(samples=40)
     in_tree = {s for s in search.tree if s.finished}

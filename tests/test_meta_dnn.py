@@ -114,6 +114,22 @@ def test_weights_and_order_come_from_the_seed(sampled_cells):
     assert predictions(5) == predictions(5) != predictions(6)
 
 
+def test_every_epoch_has_every_sample_in_a_new_order(sampled_cells, monkeypatch):
+    network = meta_dnn.MetaDNN(5)
+    network.add(*sampled_cells)
+    seen = []
+    monkeypatch.setattr(network, "_fit_batch", lambda samples: seen.append(samples.tolist()) or 0.0)
+    network.fit(2)
+    epochs = [seen[0] + seen[1], seen[2] + seen[3]]
+    assert [len(batch) for batch in seen] == [128, 22, 128, 22]
+    assert epochs[0] != epochs[1] and all(sorted(epoch) == list(range(150)) for epoch in epochs)
+
+
+def test_any_seed_that_a_search_takes_is_good(sampled_cells):
+    first, second = (meta_dnn.MetaDNN(seed).predict(sampled_cells[0][:3]).tolist() for seed in (2**32 - 1, 10**20))
+    assert first != second
+
+
 def test_shapes_stay_the_same_as_the_data_grow(sampled_cells, monkeypatch):
     network = meta_dnn.MetaDNN(0)
     shapes = set()
@@ -208,6 +224,22 @@ def test_predictions_are_judged_before_they_are_fitted_and_forgotten_after(searc
     search.fit()
     assert judged == ["fit", 10, "fit"] and search.fits[1][:2] == (20, 1.0)
     assert not search.predictions and search.fit_due == 30
+
+
+def test_where_nothing_can_be_ranked_there_is_no_correlation(search, monkeypatch):
+    monkeypatch.setattr(search.predictor, "predict", lambda batch: np.arange(len(batch)))
+    assert search.correlation([((), 1)] * 3, [0.5, 0.5, 0.5]) is None
+    assert search.correlation([((), 1)] * 3, [0.1, 0.2, 0.3]) == 1.0
+
+
+def test_no_fit_after_the_target(small_table, monkeypatch):
+    trainer = NetTrainer(small_table, arch_generator(4))
+    search = MCTS_metaDNN(trainer, seed=0, fit_every=2)
+    monkeypatch.setattr(search, "fit", lambda: pytest.fail("fitted after the target was found"))
+    search.root = search.expand(None, ROOT)
+    trainer.train_net(trainer.target)
+    trainer.train_net(State(*cells.cell(3), True))
+    search.episode()
 
 
 def test_the_command(tmp_path):

@@ -88,6 +88,32 @@ def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(tmp_path, fu
     assert trace.exists()
 
 
+def test_a_forged_dtype_is_refused(tmp_path):
+    """One that takes bytes of the file for a pointer to an object, as numpy's own state would let it."""
+    state = (3, "|", None, ("format",), {"format": (np.dtype("O"), 0)}, 8, 1, 0)
+
+    class Forged:
+        def __reduce__(self):
+            return np.dtype, ("V8", False, True), state
+
+    class Scalar:
+        def __reduce__(self):
+            return np._core.multiarray.scalar, (Forged(), b"AAAAAAAA")
+
+    (tmp_path / "forged").write_bytes(pickle.dumps(Scalar()))
+    assert_refused(run("MCTS.py", "--dataset", tmp_path / "forged"), "plain numbers")
+    for unusual in (np.zeros(3, "M8[s]"), np.array(["a"]), np.zeros(2, [("a", int)]), np.array([None])):
+        (tmp_path / "forged").write_bytes(pickle.dumps({"x": unusual}))
+        with pytest.raises(InputError, match="plain numbers"):
+            tables.load(tmp_path / "forged")
+
+
+def test_numbers_that_would_reserve_memory_are_refused(tmp_path):
+    (tmp_path / "t").write_bytes(b"\x80\x04Nr\xff\xff\xff\x0f.")  # nine bytes that number an object 268,435,455
+    with pytest.raises(InputError, match="numbers an object"):
+        tables.load(tmp_path / "t")
+
+
 def test_truncated_and_foreign_tables_are_refused(tmp_path, small_table):
     path = tmp_path / "t"
     tables.save(small_table, path)
@@ -109,7 +135,7 @@ def test_truncated_and_foreign_tables_are_refused(tmp_path, small_table):
         (np.zeros((7, 1)), "one-dimensional"),
         (np.full(7, 1.5), "outside 0..1"),
         (np.zeros(7, int), "not floats"),
-        (np.array([None] * 7), "not floats"),
+        (np.array([None] * 7), "plain numbers"),
     ],
 )
 def test_columns_that_are_none(tmp_path, column, words):
