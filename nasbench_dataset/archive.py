@@ -10,6 +10,7 @@ known ``train_seconds`` and the same at fewer epochs, ``valid_4``, ``train_secon
 import math
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -55,20 +56,22 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             if f"{name}.npy" not in archive.namelist():
                 continue
             with archive.open(f"{name}.npy") as member:
-                shape = _declared_shape(member)
-            if len(shape) not in (1, 2) or not 0 < math.prod(shape) <= _INNER * cells.cell_count():
-                raise ValueError(f"its {name} has the shape {shape}")
+                shape, dtype = _declared(member)
+            if len(shape) not in (1, 2) or not 0 < math.prod(shape) <= _INNER * cells.cell_count() or dtype.kind not in "iuf":
+                raise ValueError(f"its {name} has the shape {shape} of {dtype.name[:20]}")
             with archive.open(f"{name}.npy") as member:
                 arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     return arrays
 
 
-def _declared_shape(member) -> tuple[int, ...]:
+def _declared(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and type of an array that is about to be read."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
     if version not in readers:
         raise ValueError(f"its arrays have version {version} of numpy's format")
-    return readers[version](member)[0]
+    shape, _, dtype = readers[version](member)
+    return shape, dtype
 
 
 def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.ndarray]]:

@@ -213,7 +213,7 @@ def cells_by_vertices(table: Table, column: str) -> str:
     present = ~np.isnan(table.columns[column])
     counts = {v: int(present[cells.first_index(v) : cells.cell_count(v)].sum()) for v in cells.CELL_COUNTS}
     parts = [f"{v} vertices {count:,} of {cells.CELL_COUNTS[v]:,}" for v, count in counts.items() if count]
-    return f"{column}: {sum(counts.values()):,} of {cells.cell_count():,} cells ({'; '.join(parts)})"
+    return f"{column}: {sum(counts.values()):,} of {cells.cell_count():,} cells ({'; '.join(parts) or 'none'})"
 
 
 def main(argv: list[str] | None = None) -> int:

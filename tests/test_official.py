@@ -536,6 +536,14 @@ def test_measurements_as_an_archive(measured, tmp_path):
     assert table.complete_to("test") == 4 and np.count_nonzero(~np.isnan(table.columns["valid"])) == 1_204
 
 
+def test_a_metric_without_any_value_has_no_best_cell(write, tmp_path, capsys):
+    arrays = arrays_of([7, 50]) | {"valid": np.full(2, np.nan)}
+    assert convert.main([str(write(npz(arrays))), str(tmp_path / "t")]) == 0
+    printed = capsys.readouterr().out
+    assert "valid: 0 of 423,624 cells" in printed
+    assert "best test: " in printed and "best valid" not in printed
+
+
 def test_what_is_odd_in_an_archive_is_counted(write):
     arrays = arrays_of([7, 50, 90])
     arrays["trainable_parameters"][0] = 1
@@ -566,7 +574,7 @@ def test_what_is_odd_in_an_archive_is_counted(write):
         ({"operations": np.zeros((3, 4), int)}, "its operations is"),
         ({"edge_bits": np.zeros(3, int)}, "none of its cells"),
         ({"vertices": np.array([2, 2, 2]), "edge_bits": np.array([1, 1, 1])}, "row 1 gives a cell again"),
-        ({"test": np.array([None] * 3)}, "allow_pickle"),
+        ({"test": np.array([None] * 3)}, "its test has the shape .* of object"),
         ({"test": np.zeros(0)}, r"its test has the shape \(0,\)"),
     ],
 )
@@ -578,9 +586,9 @@ def test_archives_that_are_none(write, changes, words):
 
 
 def test_an_archive_that_declares_a_huge_array_reserves_nothing(write):
-    for shape in ((1 << 40,), (400_000, 400_000), (5, 5, 5)):
+    for shape, kind in (((1 << 40,), "<f8"), ((400_000, 400_000), "<f8"), ((5, 5, 5), "<f8"), ((9,), "<U99999999")):
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as archive:
             archive.writestr("vertices.npy", header.getvalue())
