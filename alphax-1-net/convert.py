@@ -10,6 +10,7 @@ Writes AlphaX_1.weights.h5 and AlphaX_1.json beside the file, or into the folder
 """
 
 import argparse
+import reprlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from operations import BN_EPSILON, CONVOLUTIONS, POOLINGS, SEPARABLE
 from torch_file import Inert, Tensor, read_module
 
 SOURCE = Path(__file__).resolve().parent / "AlphaX_1.pt"
+LARGEST_SIZE = 1000  # so that a hostile file cannot have a network built without end
 UNUSED = "num_batches_tracked"  # PyTorch counts batches; nothing depends on it
 CONV_BN = ["Conv2d", "BatchNorm2d"]
 SEQUENCES = {  # what the original's building blocks are made of
@@ -106,7 +108,8 @@ class Module:
         for name, wanted in attributes.items():
             found = self.get(name)
             if found != wanted and _pair(found) != _pair(wanted):
-                raise Problem(f"{self.path} ({kind}) has {name} {found}, not {wanted}; it is no AlphaX-1")
+                shown = reprlib.repr(found)  # in a hostile file it may be without end
+                raise Problem(f"{self.path} ({kind}) has {name} {shown}, not {wanted}; it is no AlphaX-1")
 
     def expect_sequence(self, owner: str) -> None:
         """Raise a `Problem` unless its children are those of the block `owner`."""
@@ -192,7 +195,7 @@ def recover(network: Module) -> Description:
     """
     cells = network.child("cells").children
     if network.get("_layers") != len(cells):
-        raise Problem(f"it has {len(cells)} cells but says {network.get('_layers')}; it is no AlphaX-1")
+        raise Problem(f"it has {len(cells)} cells but says another number; it is no AlphaX-1")
     has_head = any(child.path == "auxiliary_head" for child in network.children)
     stem_channels = _shape(network.child("stem").child("0"))[0]
     network.child("global_pooling").expect("AdaptiveAvgPool2d", output_size=1)
@@ -211,12 +214,11 @@ def recover(network: Module) -> Description:
             raise Problem(f"{cell.path} differs from the cells of its kind before it; it is no AlphaX-1")
     if len(kinds) < 2:
         raise Problem(f"it has {len(cells)} cells, too few for both kinds of cell")
+    channels, classes = stem_channels // STEM_MULTIPLIER, _shape(network.child("classifier"))[0]
+    if max(channels, len(cells), len(kinds[False][0]), len(kinds[True][0]), classes) > LARGEST_SIZE:
+        raise Problem(f"it has more than {LARGEST_SIZE} channels, cells, operations or classes")
     return Description(
-        Genotype(*kinds[False], *kinds[True]),
-        C=stem_channels // STEM_MULTIPLIER,
-        layers=len(cells),
-        classes=_shape(network.child("classifier"))[0],
-        auxiliary=has_head,
+        Genotype(*kinds[False], *kinds[True]), channels, len(cells), classes, auxiliary=has_head
     )
 
 
@@ -239,6 +241,8 @@ def _recover_cell(cell: Module, reduces: bool, reduced_before: bool) -> tuple:
         _check_block(entrance)
     operations = cell.child("_ops").children
     indices, concat = tuple(cell.get("_indices")), tuple(cell.get("_concat"))
+    if any(type(number) is not int for number in (*indices, *concat)):
+        raise Problem(f"{cell.path} has _indices or _concat that are not whole numbers")
     if len(indices) != len(operations):
         raise Problem(f"{cell.path} has {len(operations)} operations and {len(indices)} inputs")
     edges = tuple(
@@ -285,7 +289,8 @@ def _by_size(known: dict[str, int], conv: Module) -> str:
     for name, size in known.items():
         if _pair(conv.get("kernel_size")) == (size, size):
             return name
-    raise Problem(f"{conv.path} has kernel_size {conv.get('kernel_size')}; known are {', '.join(known)}")
+    size = reprlib.repr(conv.get("kernel_size"))
+    raise Problem(f"{conv.path} has kernel_size {size}; known are {', '.join(known)}")
 
 
 def _copy_weights(network: Module, model: keras.Model, description: Description) -> None:

@@ -7,9 +7,10 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+LONGEST_LINE = 1000  # characters of a message
 
 
 class Problem(Exception):
@@ -39,7 +40,9 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
     try:
         main(sys.argv[1:])
     except Problem as problem:
-        line = " ".join(str(problem).split())
+        line = " ".join(str(problem).split())[:LONGEST_LINE]
+        # A name out of a hostile file must not steer the terminal.
+        line = "".join(letter if letter.isprintable() else "?" for letter in line)
         print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
@@ -52,27 +55,22 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all.
 
-    Yields a path beside `path`, with the same suffixes, to write to. It becomes `path` when the
+    Yields a path beside `path`, with the same ending, to write to. It becomes `path` when the
     block ends; if the block raises, it is removed and `path` keeps what it had.
 
     Raises
     ------
     Problem
-        If the folder cannot be written to.
+        If the file cannot be written.
     """
-    suffixes = "".join(path.suffixes[-2:])  # .weights.h5 must stay as it is: Keras looks at it
+    # Keras looks at the end of a file's name, so that stays.
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffixes, dir=path.parent)
-    except OSError as error:
-        raise Problem(f"cannot write {path}: {error.strerror}; name another folder") from error
-    os.close(handle)
-    part = Path(name)
-    try:
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
         os.replace(part, path)
+    except OSError as error:
+        raise Problem(f"cannot write {path} ({error}); make room or name another folder") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

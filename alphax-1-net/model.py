@@ -109,6 +109,8 @@ class Description:
             raise Problem(f"C is {self.C}; it must be even (a factorized reduction halves it)")
         if self.image_size % 4:
             raise Problem(f"image_size is {self.image_size}; two reductions want a multiple of 4")
+        if not isinstance(self.auxiliary, bool) or not isinstance(self.data, str):
+            raise Problem("auxiliary must be true or false, data a name")
         numbers = (*self.mean, *self.std)
         if len(self.mean) != 3 or len(numbers) != 6 or not all(map(math.isfinite, numbers)):
             raise Problem("mean and std must be three numbers each")
@@ -154,7 +156,10 @@ def read_genotype(path: Path) -> Genotype:
     Problem
         If the file cannot be read or is no genotype.
     """
-    content = _read_json(path)
+    return _genotype(path, _read_json(path))
+
+
+def _genotype(path: Path, content: dict[str, Any]) -> Genotype:
     try:
         return Genotype(
             _edges(content["normal"]),
@@ -178,8 +183,8 @@ def read_description(path: Path) -> Description:
     Problem
         If the file cannot be read or does not describe a network.
     """
-    genotype = read_genotype(path)
     content = _read_json(path)
+    genotype = _genotype(path, content)
     known = {field.name for field in fields(Description)} & content.keys()
     rest = {name: _as_tuple(content[name]) for name in known}
     try:
@@ -195,7 +200,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Problem(f"cannot read {path}: {error.strerror}; name a description in JSON") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Problem(f"{path} is not JSON ({error}); name a description as convert.py writes it") from error
     if not isinstance(content, dict):
         raise Problem(f"{path} holds no JSON object; name a description as convert.py writes it")

@@ -75,13 +75,16 @@ class DropPath(keras.layers.Layer):
 
     def __init__(self, seed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rate = self.add_weight(shape=(), initializer="zeros", trainable=False, name="rate")
+        # Not rounded to bfloat16 in mixed precision.
+        self.rate = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, autocast=False, name="rate"
+        )
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         if not training:
             return x
-        keep = 1.0 - keras.ops.convert_to_tensor(self.rate, dtype="float32")
+        keep = 1.0 - self.rate
         shape = (keras.ops.shape(x)[0], 1, 1, 1)
         draw = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
         return x * keras.ops.cast(keras.ops.floor(keep + draw) / keep, x.dtype)

@@ -33,7 +33,6 @@ from model import Description, build, describes, read_genotype, without_auxiliar
 
 HERE = Path(__file__).resolve().parent
 OUT = Path("results", "alphax-1-net")  # below the folder one is in
-SHOW_LOSS_EVERY = 10  # steps; each look makes the program wait for the accelerator
 # What a random stream is for; numbers from 1, since a trailing 0 does not change a seed sequence.
 SPLIT, ORDER, AUGMENT, DROP_PATH = 1, 2, 3, 4
 
@@ -126,14 +125,15 @@ class Batches(keras.utils.PyDataset):
 class Progress(keras.callbacks.Callback):
     """A progress bar for one epoch."""
 
+    async_safe = True  # Keras reads the loss in another thread, and the steps do not wait for it
+
     def __init__(self, bar: tqdm) -> None:
         super().__init__()
         self.bar = bar
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
         self.bar.update()
-        if batch % SHOW_LOSS_EVERY == 0:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}")
 
 
 class Training:
@@ -155,7 +155,7 @@ class Training:
     def __init__(self, recipe: Recipe, out: Path) -> None:
         self.recipe, self.out = recipe, out
         self.train_data, self.held_out = _split(load(recipe.data, "train"), recipe)
-        self.description = _describe(recipe, self.train_data)
+        self.description = _describe(recipe, self.train_data, self.held_out)
         keras.config.set_dtype_policy(_policy(recipe.precision))
         self.model = build(self.description, recipe.seed)
         self.network = without_auxiliary(self.model)
@@ -266,11 +266,15 @@ class Training:
 
     def save(self) -> None:
         """Replace the checkpoint: weights, optimizer, settings and history, in one file."""
-        state = {"recipe": asdict(self.recipe), "history": self.history}
-        with replacing(self.checkpoint) as part:
-            np.savez(part, state=json.dumps(state), **_named_arrays(self._variables()))
+        state = {
+            "recipe": asdict(self.recipe),
+            "network": asdict(self.description),
+            "history": self.history,
+        }
         with replacing(self.out / "history.json") as part:
             part.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
+        with replacing(self.checkpoint) as part:
+            np.savez(part, state=json.dumps(state), **_named_arrays(self._variables()))
 
     def restore(self) -> None:
         """Take weights, optimizer and history from the checkpoint.
@@ -278,12 +282,16 @@ class Training:
         Raises
         ------
         Problem
-            If it holds another network.
+            If it holds another network, or if the data are not what they were.
         """
         state, arrays = _read_checkpoint(self.checkpoint)
         variables = self._variables()
-        if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
-            raise Problem(f"{self.checkpoint} holds another network; name another --out or --genotype")
+        network = json.loads(json.dumps(asdict(self.description)))
+        if state["network"] != network or [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+            raise Problem(
+                f"{self.checkpoint} belongs to other contents of the data or the genotype file;"
+                " restore those, or name another --out"
+            )
         for variable, array in zip(variables, arrays):
             variable.assign(array)
         self.history = state["history"]
@@ -304,6 +312,8 @@ def main(arguments: Sequence[str]) -> None:
     training = Training(recipe, out)
     if resume:
         training.restore()
+    else:
+        training.save()  # a folder that cannot be written to shows now, not after an epoch
     print(
         f"Seed {recipe.seed}; {len(training.train_data.labels)} images to train on,"
         f" {len(training.held_out.labels)} held out; {len(training.history)} epochs done",
@@ -370,8 +380,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         with np.load(path, allow_pickle=False) as content:
             state = json.loads(str(content["state"]))
             arrays = [content[name] for name in _array_names(len(content.files) - 1)]
-        if not isinstance(state["history"], list):
-            raise ValueError("no history")
+        if not isinstance(state["history"], list) or "network" not in state:
+            raise ValueError("no history or no network")
         Recipe(**state["recipe"])  # raises if its settings are no settings
     except Exception as error:  # whatever zipfile, NumPy and json raise on a damaged file
         raise Problem(f"{path} is no checkpoint or is damaged ({error}); name another --out") from error
@@ -407,13 +417,13 @@ def _split(data: Images, recipe: Recipe) -> tuple[Images, Images]:
     return train, held_out
 
 
-def _describe(recipe: Recipe, data: Images) -> Description:
+def _describe(recipe: Recipe, data: Images, held_out: Images) -> Description:
     mean, std = statistics(recipe.data, data.images)
     return Description(
         genotype=read_genotype(Path(recipe.genotype)),
         C=recipe.C,
         layers=recipe.layers,
-        classes=int(data.labels.max()) + 1,
+        classes=int(np.concatenate([data.labels, held_out.labels]).max()) + 1,
         auxiliary=recipe.auxiliary,
         image_size=data.images.shape[1],
         data=Path(recipe.data).name,

@@ -13,7 +13,7 @@ import pytest
 from alphax1 import one_line, script  # first: it sets the path for those below
 
 import model_test
-from convert import convert, outputs
+from convert import Module, convert, outputs
 from files import Problem
 from model import build, read_description
 from torch_file import MAGIC, PROTOCOL, Inert, read_module
@@ -234,15 +234,36 @@ def test_strides_and_offset_are_followed(tmp_path):
 @pytest.mark.parametrize(
     "pickled",
     [
-        b"\x80\x02Nr\xff\xff\xff\xff.",  # a memo of 4 billion entries
         b"\x80\x04\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",  # a bytearray of 8 exabytes
         b"\x80\x02c__builtin__\nxrange\nJ\xff\xff\xff\x7f\x85R.",  # a range of 2 billion
+        b"\x80\x02](" + b"N" * 200 + b"eq\x01ctorch\nSize\nh\x01\x85R.",  # a list to be copied at will
+        b"\x80\x02}(" + b")" + b"q\x00h\x00\x86" * 60 + b"Nu.",  # a key that takes 2**60 steps to hash
+        b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",  # a key so deep that hashing it ends the process
     ],
 )
-def test_small_pickle_that_wants_much_memory_is_refused(tmp_path, pickled):
+def test_small_pickle_that_wants_much_memory_or_time_is_refused(tmp_path, pickled):
     zipped(tmp_path / "net.pt", pickled)
     with pytest.raises(Problem, match="net.pt"):
         read_module(tmp_path / "net.pt")
+
+
+def test_endless_pickle_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch_file.MOST_OPCODES", 100)
+    zipped(tmp_path / "net.pt", b"\x80\x02" + b"]" * 200 + b".")
+    with pytest.raises(Problem, match="more than 100 opcodes"):
+        read_module(tmp_path / "net.pt")
+
+
+def test_setting_without_end_is_named_at_no_length():
+    endless = 3
+    for _ in range(60):
+        endless = (endless, endless)
+    conv = Inert()
+    conv.state = {"kernel_size": endless}
+    module = Module(conv, "cells.0._ops.1")
+    with pytest.raises(Problem) as refusal:
+        module.expect(module.kind, kernel_size=3)
+    assert len(str(refusal.value)) < 100_000
 
 
 def test_compressed_archive_is_refused(tmp_path):

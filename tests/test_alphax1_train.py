@@ -288,10 +288,24 @@ def test_scores_agree_with_their_definition():
     assert (score.top_1, score.top_5, score.images) == ((ranks < 1).sum(), (ranks < 5).sum(), 50)
 
 
+def test_message_is_one_line_that_cannot_steer_the_terminal(capsys):
+    def main(arguments):
+        raise Problem("it asks for \x1b[31m\n\ud800 " + "x" * 5000)
+
+    assert run(main) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ": it asks for ?[31m ? xxx" in line and len(line) < 1100
+
+
 def test_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "kept.json"
     path.write_text("old")
     with pytest.raises(RuntimeError), replacing(path) as part:
         part.write_text("ne")
         raise RuntimeError
+    with pytest.raises(Problem, match="kept.json.*full"), replacing(path) as part:
+        part.write_text("ne")
+        raise OSError("full")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(Problem, match="name another folder"), replacing(path / "below.json"):
+        pass
