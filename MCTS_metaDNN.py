@@ -82,7 +82,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         known = {cell: self.trainer.known_accuracy(cell) for cell in rollouts}
         new = [cell for cell, accuracy in known.items() if accuracy is None and cell not in self.predictions]
         if new:
-            predicted = self.predictor.predict([(cell.operations, cell.edges) for cell in new])
+            predicted = self.predictor.predict([self.trainer.looked_up(cell) for cell in new])
             self.predictions.update(zip(new, predicted.tolist()))
         return [self.predictions[cell] if known[cell] is None else known[cell] for cell in rollouts]
 

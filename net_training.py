@@ -159,15 +159,18 @@ class NetTrainer:
         for row, operations in enumerate(cells.operation_table(vertices).tolist()):
             yield tuple(operations), edges[number == row]
 
+    def looked_up(self, state: State) -> tuple[cells.Operations, int] | None:
+        """The form of a cell under which the lookup in use finds it; None where there is none."""
+        if self.lookup == "isomorphic":
+            return cells.stored_form(state.operations, state.edges)
+        return state.operations, state.edges
+
     def index(self, state: State) -> int:
         """The index of a cell under the lookup in use; ``cells.NOT_A_CELL`` where the table lacks it."""
-        operations, edges = state.operations, state.edges
-        if self.lookup == "isomorphic":
-            stored = cells.stored_form(operations, edges)
-            if stored is None:
-                return cells.NOT_A_CELL
-            operations, edges = stored
-        index = cells.index(operations, edges)
+        looked_up = self.looked_up(state)
+        if looked_up is None:
+            return cells.NOT_A_CELL
+        index = cells.index(*looked_up)
         present = 0 <= index < len(self._values) and self._values[index] == self._values[index]  # NaN: absent
         return index if present else cells.NOT_A_CELL
 

@@ -178,11 +178,14 @@ def _connected(vertices: int) -> np.ndarray:
     return edges[keep]
 
 
+@lru_cache(maxsize=None)
 def operation_table(vertices: int) -> np.ndarray:
-    """uint8 [3^(v-2), v-2]: all operations of v vertices in the order of ``itertools.product``."""
+    """uint8 [3^(v-2), v-2], read-only: all operations of v vertices in the order of ``itertools.product``."""
     inner = vertices - 2
     numbers = np.arange(3**inner)[:, None]
-    return (numbers // 3 ** np.arange(inner - 1, -1, -1) % 3).astype(np.uint8)
+    table = (numbers // 3 ** np.arange(inner - 1, -1, -1) % 3).astype(np.uint8)
+    table.flags.writeable = False
+    return table
 
 
 def operation_number(operations: Operations) -> int:

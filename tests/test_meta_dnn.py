@@ -184,6 +184,15 @@ def test_known_cells_take_their_accuracy_even_if_predicted_before(search):
     assert search.worth([cell])[0] == accuracy != predicted
 
 
+def test_under_the_isomorphic_lookup_stored_forms_are_predicted(small_table, monkeypatch):
+    search = MCTS_metaDNN(NetTrainer(small_table, arch_generator(4), lookup="isomorphic"), seed=0)
+    dangling = State((0, 2), edges("01", "13", "02"), True)  # without vertex 2 it is input -> c3 -> output
+    asked = []
+    monkeypatch.setattr(search.predictor, "predict", lambda batch: asked.extend(batch) or np.array([0.25]))
+    assert search.worth([dangling]) == [0.25]
+    assert asked == [((0,), edges("01", "12"))]
+
+
 def test_rollouts_that_give_up(search, monkeypatch):
     true = State(*cells.cell(82), True)
     monkeypatch.setattr(search, "rollout", lambda state: None)
