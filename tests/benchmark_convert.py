@@ -38,7 +38,8 @@ def main() -> None:
         seconds = time.perf_counter() - started
         table.save(runs.table("made up"), Path(folder) / "table")
         size = (Path(folder) / "table").stat().st_size / 1e6
-        print(f"{runs.total:,} records, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s, {runs.total / seconds:,.0f} records/s")
+        megabytes, rate = path.stat().st_size / 1e6, runs.total / seconds
+        print(f"{runs.total:,} records, {megabytes:.0f} MB: {seconds:.1f} s, {rate:,.0f} records/s")
         print(f"peak memory {peak_megabytes():.0f} MB ({before:.0f} MB before reading); table {size:.1f} MB")
 
 
