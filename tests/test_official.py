@@ -641,6 +641,22 @@ def sources(tmp_path_factory) -> list[bytes]:
     ]
 
 
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (b'{"a":       ["b"]}', "json"),  # where a record would begin its JSON list
+        (b' \n{"a": 1}', "json"),
+        (pickle.dumps({}, 4), "pickle"),  # its bytes 4 to 7 are zero, as in the length of a record
+        (b"Np1\n.", "pickle"),
+        (b"", "pickle"),
+        (b"PK\x03\x04", "npz"),
+        (framed(b"{" * 123), "tfrecord"),  # its length is written as {
+    ],
+)
+def test_formats_are_told_apart_by_content(write, content, kind):
+    assert convert.format_of(write(content)) == kind
+
+
 def test_files_cut_at_every_length_are_refused(sources, write):
     for content in sources[1:]:  # of tfrecords, whole records may be missing: see test_cut_anywhere
         for length in range(len(content)):
