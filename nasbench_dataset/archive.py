@@ -9,6 +9,7 @@ known ``train_seconds`` and the same at fewer epochs, ``valid_4``, ``train_secon
 
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,10 @@ from nasbench_dataset.table import METRICS, Table, length_for
 
 COLUMNS = (*METRICS, "train_seconds", *(f"{name}_{b}" for b in BUDGETS[:-1] for name in ("valid", "train_seconds")))
 _INNER = cells.MAX_VERTICES - 2
+_UNUSABLE = (  # what numpy and zipfile raise for damaged archives, and encrypted ones
+    *(ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_npz(path: str | Path) -> tuple[Table, Findings]:
@@ -37,9 +42,11 @@ def read_npz(path: str | Path) -> tuple[Table, Findings]:
         indices, findings = _indices(described, arrays.get("trainable_parameters"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not a usable .npz of cells: {reason}; nasbench_dataset/README.md lists its fields") from error
+    except _UNUSABLE as error:
+        raise InputError(
+            f"{path} is not a usable .npz of cells: {' '.join(str(error).split())};"
+            " nasbench_dataset/README.md lists its fields"
+        ) from error
     stored = indices != cells.NOT_A_CELL
     table = {}
     for name, values in columns.items():
@@ -57,7 +64,8 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 continue
             with archive.open(f"{name}.npy") as member:
                 shape, dtype = _declared(member)
-            if len(shape) not in (1, 2) or not 0 < math.prod(shape) <= _INNER * cells.cell_count() or dtype.kind not in "iuf":
+            fits = len(shape) in (1, 2) and 0 < math.prod(shape) <= _INNER * cells.cell_count()
+            if not fits or dtype.kind not in "iuf":
                 raise ValueError(f"its {name} has the shape {shape} of {dtype.name[:20]}")
             with archive.open(f"{name}.npy") as member:
                 arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
@@ -87,7 +95,8 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.n
         kinds = "f" if name in columns else "iu"
         shape = (n, _INNER) if name == "operations" else (n,)
         if values.shape != shape or values.dtype.kind not in kinds:
-            raise ValueError(f"its {name} is {values.dtype} {values.shape}, not {'float' if kinds == 'f' else 'integer'} {shape}")
+            wanted = "float" if kinds == "f" else "integer"
+            raise ValueError(f"its {name} is {values.dtype} {values.shape}, not {wanted} {shape}")
     for name, values in columns.items():
         highest = np.inf if name.startswith("train_seconds") else 1
         if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest) & np.isfinite(values))):
@@ -97,7 +106,7 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.n
 
 def _indices(described: list[tuple], parameters: np.ndarray | None) -> tuple[np.ndarray, Findings]:
     """The index of every cell; ValueError where one is none or is given twice, or where none is stored."""
-    findings, indices, known = Findings(), [], set()
+    findings, indices, known = Findings(parameters is not None), [], set()
     for row, (vertices, edges, operations) in enumerate(described):
         inner = operations[: max(vertices - 2, 0)]
         if not (

@@ -10,6 +10,7 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -84,10 +85,11 @@ def add_record(runs: Runs, record: bytes) -> None:
         end.validation_accuracy,
         end.training_time,
         metrics.trainable_parameters,
+        encoded,
     )
 
 
-def parse_metrics(encoded: str):
+def parse_metrics(encoded: str) -> Any:
     """The ``ModelMetrics`` in base64; raises ValueError where it is none, or has no evaluation at the end."""
     from google.protobuf.message import DecodeError
 

@@ -4,8 +4,8 @@ NASLib: ``{hash: ({"module_adjacency": array, "module_operations": list, "traina
 {epochs: [{"final_test_accuracy": float, "final_validation_accuracy": ..., "final_training_time": ...}, ...]})}``.
 
 NASBenchAPI: ``{"benchmark": "nasbench101", "entries_by_arch": {hash: [{"epoch": int, "adjacency_str": str,
-"operations_str": str, "derived": {"trainable_parameters": int, "training_time": float, "validation_accuracy":
-float, "test_accuracy": float}}, ...]}}``. This layout is the one that its published converter writes.
+"operations_str": str, "metrics_b64": str, "derived": {"trainable_parameters": int, "training_time": float,
+"validation_accuracy": float, "test_accuracy": float}}, ...]}}``. This layout is the one that its published converter writes.
 """
 
 from pathlib import Path
@@ -53,8 +53,15 @@ def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
     cell = cells.from_dict({"adj_mat": matrix.tolist(), "node_list": names})
     for epochs, trained in budgets.items():
         for run in trained:
-            accuracies = run["final_test_accuracy"], run["final_validation_accuracy"]
-            runs.add(cell, epochs, *accuracies, run["final_training_time"], fixed["trainable_parameters"])
+            runs.add(
+                cell,
+                epochs,
+                run["final_test_accuracy"],
+                run["final_validation_accuracy"],
+                run["final_training_time"],
+                fixed["trainable_parameters"],
+                tuple(run.values()),
+            )
 
 
 def _add_nasbenchapi(runs: Runs, entry: list[dict]) -> None:
@@ -67,4 +74,5 @@ def _add_nasbenchapi(runs: Runs, entry: list[dict]) -> None:
             values["validation_accuracy"],
             values["training_time"],
             values["trainable_parameters"],
+            run["metrics_b64"],
         )

@@ -8,6 +8,7 @@ import json
 import math
 import operator
 from collections import Counter
+from typing import Hashable
 
 import numpy as np
 
@@ -21,6 +22,11 @@ _TEST, _VALID, _SECONDS = range(3)  # the values kept of a run
 
 class Findings:
     """What was odd in a source: how often, and the first example of each kind.
+
+    Parameters
+    ----------
+    parameters_known : bool
+        Whether the source has trainable parameters to compare with ours.
 
     Attributes
     ----------
@@ -36,7 +42,8 @@ class Findings:
         "surplus": f"runs beyond the {RUNS} of their cell and budget, left out",
     }
 
-    def __init__(self):
+    def __init__(self, parameters_known: bool = True):
+        self.parameters_known = parameters_known
         self.count: Counter = Counter()
         self._example: dict[str, str] = {}
 
@@ -49,9 +56,9 @@ class Findings:
     def lines(self) -> list[str]:
         """A line for each kind that occurred, and one that says what agreed."""
         lines = [f"{self.count[k]:,} {text}; first: {self._example[k]}" for k, text in self.KINDS.items() if self.count[k]]
-        agreed = {"not stored": "stored forms", "parameters": "trainable parameters"}
-        if agree := [name for kind, name in agreed.items() if not self.count[kind]]:
-            lines.append(f"{' and '.join(agree)}: no disagreement")
+        compared = {"not stored": "stored forms"} | ({"parameters": "trainable parameters"} if self.parameters_known else {})
+        if agreed := [name for kind, name in compared.items() if not self.count[kind]]:
+            lines.append(f"{' and '.join(agreed)}: no disagreement")
         return lines
 
 
@@ -69,12 +76,22 @@ class Runs:
         self.total = 0
         self.findings = Findings()
         self._values: dict[int, np.ndarray] = {}  # budget -> float64 [cells, RUNS, 3], NaN: no such run
+        self._identities: dict[int, np.ndarray] = {}  # budget -> int64 [cells, RUNS], what tells runs apart
         self._counts: dict[int, bytearray] = {}  # budget -> the number of runs of every cell
 
     def add(
-        self, cell: tuple[cells.Operations, int], epochs: int, test: float, valid: float, seconds: float, parameters: int
+        self,
+        cell: tuple[cells.Operations, int],
+        epochs: int,
+        test: float,
+        valid: float,
+        seconds: float,
+        parameters: int,
+        identity: Hashable,
     ) -> None:
         """Take in a run, or note why it is left out.
+
+        ``identity`` is all that the source has of the run: two runs of a cell can well agree in what is kept.
 
         Raises
         ------
@@ -91,19 +108,24 @@ class Runs:
             self.findings.note("parameters", cell, f"{parameters:,}, not {ours:,}")
         if not (0 <= test <= 1 and 0 <= valid <= 1 and 0 <= seconds < math.inf):
             return self.findings.note("unusable", cell, f"{epochs} epochs, test {test}, valid {valid}, {seconds} s")
-        self._keep(index, cell, epochs, [test, valid, seconds])
+        if odd := self._keep(index, epochs, (test, valid, seconds), hash(identity)):
+            self.findings.note(odd, cell, f"{epochs} epochs")
 
-    def _keep(self, index: int, cell: tuple[cells.Operations, int], epochs: int, run: list[float]) -> None:
-        if epochs not in self._values:
+    def _keep(self, index: int, epochs: int, values: tuple[float, float, float], identity: int) -> str | None:
+        """Keep a run; where it is one too many, the kind of finding that it is."""
+        if epochs not in self._counts:
             self._values[epochs] = np.full((cells.cell_count(), RUNS, 3), np.nan)
+            self._identities[epochs] = np.zeros((cells.cell_count(), RUNS), np.int64)
             self._counts[epochs] = bytearray(cells.cell_count())
-        values, counts = self._values[epochs][index], self._counts[epochs]
-        if run in values.tolist():  # two trainings never agree in all three
-            return self.findings.note("duplicate", cell, f"{epochs} epochs")
-        if counts[index] == RUNS:
-            return self.findings.note("surplus", cell, f"{epochs} epochs")
-        values[counts[index]] = run
-        counts[index] += 1
+        known, identities = self._counts[epochs][index], self._identities[epochs][index]
+        if identity in identities[:known].tolist():
+            return "duplicate"
+        if known == RUNS:
+            return "surplus"
+        self._values[epochs][index, known] = values
+        identities[known] = identity
+        self._counts[epochs][index] += 1
+        return None
 
     def counts(self, epochs: int) -> np.ndarray:
         """uint8 [cells]: the number of runs of every cell at a budget."""

@@ -24,11 +24,6 @@ def _checksum_function() -> Callable[[bytes], int]:
     return value
 
 
-def masked_checksum(data: bytes) -> int:
-    """The masked CRC-32C that follows ``data`` in a file."""
-    return _mask(_checksum_function()(data))
-
-
 def _mask(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

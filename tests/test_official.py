@@ -113,7 +113,7 @@ def test_records_that_cross_the_chunks_of_reading(write, monkeypatch):
 
 
 def test_report_of_the_command(write, tmp_path):
-    path = write(tfrecord(made_up_runs([0, *range(91)[1:], 5_000], BUDGETS)), "made_up.tfrecord")
+    path = write(tfrecord(made_up_runs([*range(91), 5_000], BUDGETS)), "made_up.tfrecord")
     result = run("-m", "nasbench_dataset.convert", path, tmp_path / "t")
     assert result.returncode == 0 and result.stderr == ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -124,7 +124,8 @@ def test_report_of_the_command(write, tmp_path):
         "4 epochs: 276 runs of 92 cells, none missing",
     ]
     assert "stored forms and trainable parameters: no disagreement" in lines
-    assert "valid_36: 92 of 423,624 cells (2 vertices 1 of 1; 3 vertices 6 of 6; 4 vertices 84 of 84; 6 vertices 1 of 62,010)" in lines
+    counted = "2 vertices 1 of 1; 3 vertices 6 of 6; 4 vertices 84 of 84; 6 vertices 1 of 62,010"
+    assert f"valid_36: 92 of 423,624 cells ({counted})" in lines
     assert sum("not the published optimum" in line for line in lines) == 2
     assert "measured; test: 92 cells, complete up to 4 vertices" in lines[-1]
 
@@ -280,6 +281,17 @@ def test_what_is_odd_is_counted(write):
     assert "no disagreement" not in report
 
 
+def test_runs_that_agree_in_what_is_kept_are_no_duplicates(write):
+    one, two, three = (r._replace(test=0.5, valid=0.5, seconds=10.0) for r in made_up_runs([7]))
+    records = [fields(r) for r in (one, two, three)]
+    for half_way, record in enumerate(records):
+        message = official.parse_metrics(record[4])
+        message.evaluation_data[1].test_accuracy = half_way / 10
+        record[4] = base64.b64encode(message.SerializeToString()).decode()
+    read, _ = official.read_tfrecord(write(b"".join(framed(json.dumps(record).encode()) for record in records)))
+    assert read.findings.count == {} and "108 epochs: 3 runs of 1 cells, none missing" in read.report()
+
+
 def test_duplicates_do_not_hide_that_a_run_is_missing(write):
     one, two, _ = made_up_runs([7])
     read, _ = official.read_tfrecord(write(tfrecord([one, one, one, two])))
@@ -295,7 +307,15 @@ def test_a_budget_that_a_cell_lacks_is_missing(write):
 
 
 @pytest.mark.parametrize(
-    "values", [{"test": math.nan}, {"valid": math.nan}, {"test": 1.5}, {"valid": -0.1}, {"seconds": math.inf}, {"seconds": math.nan}]
+    "values",
+    [
+        {"test": math.nan},
+        {"valid": math.nan},
+        {"test": 1.5},
+        {"valid": -0.1},
+        {"seconds": math.inf},
+        {"seconds": math.nan},
+    ],
 )
 def test_runs_without_usable_numbers_are_left_out(write, values):
     good, *bad = made_up_runs([7])
@@ -532,7 +552,7 @@ def test_measurements_as_an_archive(measured, tmp_path):
     arrays |= {"test": source["test_108_mean3"], "valid": source["valid_108_mean3"]}
     np.savez(tmp_path / "small.npz", **arrays)
     table, lines = convert.read(tmp_path / "small.npz", "test")
-    assert lines == ["a numpy archive of cells", "stored forms and trainable parameters: no disagreement"]
+    assert lines == ["a numpy archive of cells", "stored forms: no disagreement"]
     assert table.complete_to("test") == 4 and np.count_nonzero(~np.isnan(table.columns["valid"])) == 1_204
 
 
@@ -608,16 +628,56 @@ def table_bytes(tmp_path_factory) -> bytes:
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory) -> list[bytes]:
     """A small valid file of every format."""
-    runs = list(made_up_runs([3, 7]))
+    runs = list(made_up_runs([3]))[:2]
+    arrays = {name: array for name, array in arrays_of([3]).items() if name in ("vertices", "edge_bits", "operations", "test")}
     key = json.dumps(cells.to_dict(*cells.cell(3)), sort_keys=True)
     return [
         tfrecord(runs),
         pickle.dumps(naslib(runs)),
         pickle.dumps(nasbenchapi(runs)),
-        npz(arrays_of([3, 7])),
+        npz(arrays),
         json.dumps({key: 0.5}).encode(),
         table_bytes(tmp_path_factory),
     ]
+
+
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (b'{"a":       ["b"]}', "json"),  # where a record would begin its JSON list
+        (b' \n{"a": 1}', "json"),
+        (pickle.dumps({}, 4), "pickle"),  # its bytes 4 to 7 are zero, as in the length of a record
+        (b"Np1\n.", "pickle"),
+        (b"", "pickle"),
+        (b"PK\x03\x04", "npz"),
+        (framed(b"{" * 123), "tfrecord"),  # its length is written as {
+    ],
+)
+def test_formats_are_told_apart_by_content(write, content, kind):
+    assert convert.format_of(write(content)) == kind
+
+
+def test_files_cut_at_every_length_are_refused(sources, write):
+    for content in sources[1:]:  # of tfrecords, whole records may be missing: see test_cut_anywhere
+        for length in range(len(content)):
+            path = write(content[:length])
+            with pytest.raises(InputError, match=str(path)):
+                convert.read(path, "test")
+
+
+@pytest.mark.filterwarnings("ignore")  # numpy's and zipfile's, about what the damage makes of a header
+def test_every_flipped_byte_of_an_archive(sources, write):
+    (whole,) = (content for content in sources if content.startswith(b"PK"))
+    refused = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path = write(bytes(damaged))
+        try:
+            assert isinstance(convert.read(path, "test")[0], tables.Table)  # times of files, say, do not matter
+        except InputError:
+            refused += 1
+    assert refused > len(whole) / 2
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in damaged pickles of protocol 0
