@@ -10,19 +10,33 @@ import time
 import alphax1
 import numpy as np
 import pytest
-from alphax1 import describe, environment, one_line, script
+from alphax1 import compiling_once, describe, environment, one_line, script
 from backend import keras
 import model_test
 import train
 from data import Images, augment, load, normalise, statistics
 from evaluation import score_batches, total
 from files import Problem, replacing, run
-from model import write_description
+from model import build, write_description
 from train import SGD, Batches, Recipe, Training
 
 EPOCHS, SEED = 4, 11
 SETTINGS = ("--C 2 --layers 3 --batch-size 32 --validation 40 --crop 2 --no-flip --cutout 8"
-            f" --drop-path 0.3 --learning-rate 0.05 --epochs {EPOCHS} --seed {SEED}").split()
+            " --drop-path 0.3 --learning-rate 0.05 --precision float32"
+            f" --epochs {EPOCHS} --seed {SEED}").split()
+
+
+@pytest.fixture(autouse=True)
+def policy():
+    """Restore what the scripts set for the whole process."""
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return compiling_once(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +58,20 @@ def command(digits):
 
 
 @pytest.fixture(scope="module")
-def trained(command, tmp_path_factory):
+def trained(command, shared, tmp_path_factory):
     """The folder of a training that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = script("train.py", *command, "--out", folder, cwd=folder)
+    done = script("train.py", *command, "--out", folder, cwd=folder, env=shared)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def stop_after_an_epoch(command, out, number):
+def stop_after_an_epoch(command, out, number, env):
     """Start a training, send it a signal once it has saved one more epoch; return its process."""
     before = len(history(out))
     arguments = [sys.executable, alphax1.FOLDER / "train.py", *command, "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(arguments, **pipes) as process:
+    with subprocess.Popen(arguments, env=env, **pipes) as process:
         deadline = time.monotonic() + 200
         while len(history(out)) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -67,13 +81,12 @@ def stop_after_an_epoch(command, out, number):
 
 
 def history(out):
-    path = out / "history.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    return state(out)["history"] if (out / "checkpoint.npz").exists() else []
 
 
 def state(out):
     with np.load(out / "checkpoint.npz") as content:
-        return str(content["state"])
+        return json.loads(str(content["state"]))
 
 
 def arrays(out):
@@ -81,19 +94,19 @@ def arrays(out):
         return {name: content[name] for name in content.files if name != "state"}
 
 
-def test_interrupted_and_killed_training_ends_with_the_same_weights(command, trained, tmp_path):
+def test_interrupted_and_killed_training_ends_with_the_same_weights(command, shared, trained, tmp_path):
     out = tmp_path / "out"
-    interrupted = stop_after_an_epoch(command, out, signal.SIGINT)
+    interrupted = stop_after_an_epoch(command, out, signal.SIGINT, shared)
     assert interrupted.returncode == 130
     assert "Traceback" not in interrupted.stderr_text and "--resume" in interrupted.stderr_text
     with pytest.raises(Problem, match="add --resume"):
         train.main([*command, "--out", str(out)])
-    killed = stop_after_an_epoch([*command, "--resume"], out, signal.SIGKILL)
+    killed = stop_after_an_epoch([*command, "--resume"], out, signal.SIGKILL, shared)
     assert killed.returncode == -signal.SIGKILL
     assert 2 <= len(history(out)) < EPOCHS
     with pytest.raises(Problem, match=f"--seed {SEED}, not {SEED + 1}"):
         train.main([*command[:-1], str(SEED + 1), "--resume", "--out", str(out)])
-    done = script("train.py", "--resume", "--out", out, cwd=tmp_path)
+    done = script("train.py", "--resume", "--out", out, cwd=tmp_path, env=shared)
     assert done.returncode == 0, done.stderr
     found, wanted = arrays(out), arrays(trained)
     assert found.keys() == wanted.keys() and len(found) > 100
@@ -105,11 +118,14 @@ def test_interrupted_and_killed_training_ends_with_the_same_weights(command, tra
 
 def test_history_follows_the_cosine_and_the_loss_falls(trained):
     figures = history(trained)
+    assert figures == json.loads((trained / "history.json").read_text())
     rates = [0.05 * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2 for epoch in range(EPOCHS)]
     assert [line["learning_rate"] for line in figures] == pytest.approx(rates)
     assert figures[-1]["loss"] < figures[0]["loss"]
-    assert arrays(trained)  # the optimizer counts every step of every epoch
-    assert any(a.shape == () and a == EPOCHS * ((300 - 40) // 32) for a in arrays(trained).values())
+    # In the checkpoint: the optimizer's count of steps and its last rate, and the last drop-path.
+    scalars = [float(array) for array in arrays(trained).values() if array.shape == ()]
+    for last in (EPOCHS * ((300 - 40) // 32), rates[-1], 0.3 * (EPOCHS - 1) / EPOCHS):
+        assert any(scalar == pytest.approx(last) for scalar in scalars)
 
 
 def test_trained_network_is_tested_from_another_folder(digits, trained, tmp_path):
@@ -187,8 +203,11 @@ def test_digits_are_split_once_and_for_all():
 
 
 def test_kept_epoch_is_the_most_accurate_on_the_held_out_images(trained, command):
-    training = Training(Recipe(**json.loads(state(trained))["recipe"]), trained)
+    training = Training(Recipe(**state(trained)["recipe"]), trained)
     training.restore()
+    training.description = describe(mean=(0.1, 0.2, 0.3))
+    with pytest.raises(Problem, match="other contents"):
+        training.restore()
     accuracies = [line["validation_accuracy"] for line in history(trained)]
     assert accuracies[training.best_epoch] == max(accuracies)
     assert all(round(accuracy * 40, 6).is_integer() for accuracy in accuracies)
@@ -252,6 +271,52 @@ def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
 
     assert sorted(labels(0)) == list(range(64)) and not np.array_equal(labels(0), labels(1))
     assert np.array_equal(labels(1), labels(1))
+
+
+def test_batches_are_augmented_as_the_recipe_says():
+    data, off = Images(picture(), np.arange(64)), {"crop": 0, "flip": False, "cutout": 0}
+
+    def batch(**changes):
+        recipe = Recipe(batch_size=16, seed=5, **off | changes)
+        images, labels = Batches(data, recipe, describe(auxiliary=False), 2)[1]
+        return images, labels[0]
+
+    plain, labels = batch()
+    wanted = normalise(data.images[labels], describe().mean, describe().std)
+    np.testing.assert_allclose(plain, wanted, rtol=1e-6)
+    for change in ({"crop": 2}, {"flip": True}, {"cutout": 4}):
+        assert not np.array_equal(batch(**change)[0], plain)
+
+
+def test_settings_reach_the_optimizer_and_the_loss(digits, tmp_path):
+    settings = {"learning_rate": 0.5, "momentum": 0.8, "weight_decay": 0.125, "gradient_clip": 3.0}
+    recipe = Recipe(
+        str(digits / "train.npz"), str(digits / "small.json"), C=2, layers=3, batch_size=8, validation=40,
+        auxiliary_weight=0.25, precision="float32", seed=1, **settings,
+    )
+    model = Training(recipe, tmp_path).model
+    optimizer = model.optimizer
+    found = float(optimizer.learning_rate), optimizer.momentum, optimizer.decay, optimizer.global_clipnorm
+    assert found == pytest.approx(tuple(settings.values()))
+    labels = np.arange(8)
+    ours, auxiliary = (np.random.default_rng(i).normal(size=(8, 10)).astype("float32") for i in (0, 1))
+
+    def cross_entropy(logits):
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[labels, labels])
+
+    loss = float(model.compute_loss(y=[labels, labels], y_pred=[ours, auxiliary]))
+    assert loss == pytest.approx(cross_entropy(ours) + 0.25 * cross_entropy(auxiliary), rel=1e-5)
+
+
+def test_precision_is_mixed_on_a_gpu_alone(monkeypatch):
+    for gpu, wanted in ((True, "mixed_bfloat16"), (False, "float32")):
+        monkeypatch.setattr(train, "has_gpu", lambda gpu=gpu: gpu)
+        assert train._policy("auto") == wanted and train._policy("mixed_float16") == "mixed_float16"
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = build(describe(C=2))
+    assert model.get_layer("stem-0").compute_dtype == "bfloat16"
+    assert model.get_layer("drop_path").rate.dtype == "float32"
+    assert [output.dtype for output in model.outputs] == ["float32"] * 2
 
 
 def test_weight_decay_goes_through_momentum():
