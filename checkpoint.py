@@ -120,6 +120,8 @@ class Checkpoint:
             if not self._path(MAIN).exists():
                 return None
             found = self._find("")
+            if found:  # after a power failure renames may have come to the disk in another order
+                self._promote(found[2])
         except OSError as error:
             raise InputError(f"cannot read the search saved in {self.folder}: {error.strerror}") from error
         if found is None:
@@ -161,9 +163,6 @@ class Checkpoint:
                 self._promote([*found[2], MAIN])
             else:
                 self._path(MAIN, NEW).unlink()
-        elif any(self._path(name, NEW).exists() for name in ("nodes", "dangling_nodes")):
-            found = self._find("")  # after a power failure renames may have happened in another order
-            self._promote(found[2] if found else [])
 
     def _promote(self, names: Sequence[str]) -> None:
         for name in names:
