@@ -107,7 +107,7 @@ def test_nodes_are_jsonpickle_text(saved):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_20_kills_at_random_moments():
-    assert kill_rounds(20, "MCTS.py", ["--seed", "1", "--samples", "3000", "--save-every", "0.02"], seed=0) >= 1
+    assert kill_rounds(20, "MCTS.py", ["--max-nodes", "5", "--seed", "1", "--save-every", "0.02"], seed=0) >= 1
 
 
 class Killed(BaseException):
