@@ -2,6 +2,7 @@
 
     python MCTS.py                     searches the embedded table up to 6 vertices
     python MCTS.py --max-nodes 4       a smaller domain
+    python MCTS.py --resume            goes on with a search that was interrupted
     python MCTS.py --help              everything that can be set
 
 The way of one sample: from the root, UCT chooses actions down the tree until one leads out of it. The new
@@ -21,14 +22,16 @@ import random
 import signal
 import sys
 import time
+from itertools import chain
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 import numpy as np
 from tqdm import tqdm
 
+import checkpoint
 from arch_generator import ROOT, State, arch_generator
-from nasbench_dataset import InputError, command
+from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomically
 from net_training import LOOKUPS, NetTrainer
@@ -67,6 +70,12 @@ class Node:
         self.children: list[Node] = []
         self.fresh: list[State] | None = None
         self.dead = 0
+
+    def look_around(self, generator: arch_generator) -> None:
+        """Find out where the actions lead, at the first selection."""
+        successors = [generator.transition(self.state, action) for action in generator.actions(self.state)]
+        self.fresh = [state for state in successors if state is not None]
+        self.dead = len(successors) - len(self.fresh)
 
     def back_up(self, reward: float) -> None:
         """Tell every ancestor along the first parents of a reward, the node itself excluded."""
@@ -209,7 +218,7 @@ class MCTS:
     method = "mcts"
 
     def __init__(self, trainer: NetTrainer, seed: int, cp: float = CP):
-        self.trainer, self.generator = trainer, trainer.generator
+        self.trainer, self.generator, self.seed = trainer, trainer.generator, seed
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
         self.cp = cp
@@ -283,9 +292,7 @@ class MCTS:
             x_bar(child) + 2 Cp sqrt(2 ln n(node) / n(child))
         """
         if node.fresh is None:
-            successors = [self.generator.transition(node.state, a) for a in self.generator.actions(node.state)]
-            node.fresh = [state for state in successors if state is not None]
-            node.dead = len(successors) - len(node.fresh)
+            node.look_around(self.generator)
         while node.fresh:
             state = node.fresh.pop(int(self.rng.random() * len(node.fresh)))
             if state not in self.tree:
@@ -341,6 +348,164 @@ class MCTS:
         """What this kind of search is, for the banner."""
         return f"{self.method}, Cp {self.cp:g}"
 
+    def settings(self) -> dict:
+        """What has to be the same when a saved search is resumed."""
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "max_nodes": self.generator.max_nodes,
+            "max_edges": self.generator.max_edges,
+            "metric": self.trainer.metric,
+            "lookup": self.trainer.lookup,
+            "cp": float(self.cp),
+            "table": self.trainer.fingerprint(),
+        }
+
+    def saved(self) -> checkpoint.Saved:
+        """Everything that decides how the search goes on; to be called between episodes.
+
+        Returns
+        -------
+        main : dict
+            Settings, samples and counters, for JSON.
+        files : dict of str to bytes
+            The tree, and what else is large, by file name.
+        """
+        version, state, gauss = self.rng.getstate()
+        main = {
+            "settings": self.settings(),
+            "samples": list(self.trainer.training_trace),
+            "counter": self.trainer.counter,
+            "episodes": self.episodes,
+            "episode_of_last_sample": self.episode_of_last_sample,
+            "rng": [version, list(state), gauss],
+        }
+        return main, {"nodes": pack_tree(self.tree.values()), "dangling_nodes": pack_cells(self.dangling_nodes)}
+
+    def restore(self, main: dict, files: dict[str, bytes]) -> None:
+        """Take over what ``saved`` of another search gave; this one has to be new.
+
+        Raises
+        ------
+        InputError
+            If its settings differ from those here, or anything in it is not as ``saved`` makes it.
+        """
+        try:
+            theirs = main["settings"]
+            for name, here in self.settings().items():
+                if theirs[name] != here or type(theirs[name]) is not type(here):
+                    difference = "its table is another one" if name == "table" else f"its {name} is {theirs[name]!s:.60}, not {here}"
+                    raise InputError(f"the saved search cannot be resumed so: {difference}; choose the same, or another --out")
+            self._restore(main, files)
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+            raise checkpoint.damaged(error) from error
+
+    def _restore(self, main: dict, files: dict[str, bytes]) -> None:
+        names = "counter", "episodes", "episode_of_last_sample"
+        counters = checkpoint.numbers([main[name] for name in names], int, 0, 2**53, "counters")
+        counter, self.episodes, self.episode_of_last_sample = counters
+        if self.episode_of_last_sample > self.episodes:
+            raise ValueError("the last sample lies ahead")
+        samples = checkpoint.numbers(main["samples"], int, 0, cells.cell_count() - 1, "samples")
+        self.trainer.restore(samples, counter)
+        nodes = unpack_tree(files["nodes"], self.generator, self.episodes)
+        self.tree = {node.state: node for node in nodes}
+        if len(self.tree) < len(nodes):
+            raise ValueError("nodes: a state comes twice")
+        self.root = nodes[0]
+        self.dangling_nodes = unpack_cells(files["dangling_nodes"], self.generator)
+        if any(self.trainer.known_accuracy(cell) != accuracy for cell, accuracy in self.dangling_nodes.items()):
+            raise ValueError("dangling_nodes: a cell that is no sample")
+        version, state, gauss = main["rng"]
+        state = checkpoint.numbers(state, int, 0, 2**32 - 1, "rng")
+        if gauss is not None:
+            raise ValueError("rng: a normal number, which no search draws")
+        self.rng.setstate((version, tuple(state), None))
+
+
+# --- the tree as JSON -------------------------------------------------------------------------
+#
+# Parallel lists, one entry for each node or cell: written and read several times faster than objects.
+
+
+def pack_tree(tree: Iterable[Node]) -> bytes:
+    """Nodes in the order of their creation; the children are numbers, null where never selected."""
+    nodes = list(tree)
+    number = {id(node): i for i, node in enumerate(nodes)}
+    columns = {
+        "operations": [node.state.operations for node in nodes],
+        "edges": [node.state.edges for node in nodes],
+        "finished": [node.state.finished for node in nodes],
+        "parent": [None if node.parent is None else number[id(node.parent)] for node in nodes],
+        "n": [node.n for node in nodes],
+        "x_bar": [node.x_bar for node in nodes],
+        "children": [
+            None if node.fresh is None else [number[id(child)] for child in node.children] for node in nodes
+        ],
+    }
+    return checkpoint.to_json(columns)
+
+
+def unpack_tree(content: bytes, generator: arch_generator, episodes: int) -> list[Node]:
+    """The inverse of ``pack_tree``; a LookupError, TypeError or ValueError where it is no tree of such a search.
+
+    What is not saved follows: the fresh states of a node are its successors, in order, without its children.
+    """
+    names = "operations", "edges", "finished", "parent", "n", "x_bar", "children"
+    operations, edges, finished, parents, visits, means, children = checkpoint.columns(content, *names)
+    checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
+    checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
+    checkpoint.numbers(finished, bool, False, True, "finished")
+    checkpoint.numbers(parents[1:], int, 0, len(parents), "parent")
+    checkpoint.numbers(visits, int, 1, episodes + 1, "n")
+    checkpoint.numbers(means, float, 0, 1, "x_bar")
+    checkpoint.numbers(list(chain.from_iterable(filter(None, children))), int, 1, len(parents), "children")
+    nodes: list[Node] = []
+    for state, parent, n, x_bar in zip(zip(map(tuple, operations), edges, finished), parents, visits, means):
+        nodes.append(Node(State(*state), nodes[parent] if nodes else None, x_bar))
+        nodes[-1].n = n
+    placed = 1
+    for node, numbers in zip(nodes, children):
+        if numbers is not None:
+            adopt(node, [nodes[i] for i in numbers], generator)
+            placed += sum(child.parent is node for child in node.children)
+    # Together with adopt(): every state is what actions lead to from the root.
+    if nodes[0].state != ROOT or parents[0] is not None or placed != len(nodes):
+        raise ValueError("nodes: not a tree that grew from the root")
+    return nodes
+
+
+def adopt(node: Node, children: list[Node], generator: arch_generator) -> None:
+    """Give a node back its children, in the order in which they became known."""
+    node.look_around(generator)
+    known = {child.state for child in children}
+    successors = len(node.fresh)
+    node.children, node.fresh = children, [state for state in node.fresh if state not in known]
+    if node.state.finished or len(known) < len(children) or len(node.fresh) + len(known) != successors:
+        raise ValueError("nodes: children that no action leads to")
+
+
+def pack_cells(values: dict[State, float]) -> bytes:
+    """Finished cells, each with a number."""
+    columns = {"operations": [c.operations for c in values], "edges": [c.edges for c in values]}
+    return checkpoint.to_json({**columns, "value": list(values.values())})
+
+
+def unpack_cells(content: bytes, generator: arch_generator) -> dict[State, float]:
+    """The inverse of ``pack_cells``; a TypeError or ValueError where a cell or a number is impossible."""
+    operations, edges, values = checkpoint.columns(content, "operations", "edges", "value")
+    checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
+    checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
+    checkpoint.numbers(values, float, 0, 1, "value")
+    found = {State(tuple(o), e, True): value for o, e, value in zip(operations, edges, values)}
+    for cell in found:
+        possible = 1 << cell.vertices * (cell.vertices - 1) // 2
+        if cell.vertices > generator.max_nodes or cell.edges >= possible or cell.edges.bit_count() > generator.max_edges:
+            raise ValueError("a cell outside the domain")
+    if len(found) < len(values):
+        raise ValueError("a cell comes twice")
+    return found
+
 
 # --- the command ------------------------------------------------------------------------------
 
@@ -358,7 +523,9 @@ def build_parser(description: str) -> command.Parser:
     add("--seed", type=command.whole_number(0), help="the same seed gives the same trace; without it a fresh one is drawn")
     add("--samples", type=command.whole_number(1), help="stop after so many unique samples")
     add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
-    add("--out", type=Path, default=Path("results"), metavar="DIR", help="where result.txt and summary.json go")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="where the results go, and the search itself, to be resumed")
+    add("--resume", action="store_true", help="go on with the search saved in --out")
+    add("--save-every", type=command.number(0), metavar="SECONDS", help="save so often; without it as often as 5 %% of the time allow")
     add("--quiet", action="store_true", help="print the outcome only")
     return parser
 
@@ -377,17 +544,86 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
     table = open_table(options.dataset)
     generator = arch_generator(options.max_nodes, options.max_edges)
     trainer = NetTrainer(table, generator, options.metric, options.lookup)
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     prepare_folder(options.out)
-    search = search_class(trainer, seed, options.cp, **search_options)
-    if not options.quiet:
-        print(banner(search, table, seed), flush=True)
-    started = time.perf_counter()
-    outcome = search_until_interrupted(search, options)
-    summary = summarise(search, options, seed, outcome, time.perf_counter() - started)
-    write_results(options.out, summary)
-    print(closing_words(summary, options.out), *search.closing_lines(), sep="\n")
+    with checkpoint.Checkpoint(options.out, options.save_every) as saves:
+        saved = saved_search(saves, options)
+        seed = choose_seed(options, saved)
+        search = search_class(trainer, seed, options.cp, **search_options)
+        saver = Saver(search, saves)
+        if saved:
+            saver.restore(*saved)
+        else:
+            saves.clear()
+        if not options.quiet:
+            print(banner(search, table, seed), flush=True)
+        outcome = search_until_interrupted(search, saver, options)
+        saver.save(outcome)
+        summary = summarise(search, options, seed, outcome, saver.seconds)
+        write_results(options.out, summary, options.resume)
+        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n")
     return command.INTERRUPTED if outcome == "interrupted" else 0
+
+
+def saved_search(saves: checkpoint.Checkpoint, options) -> checkpoint.Saved | None:
+    """What is to be resumed; a search that could be resumed is not begun anew by mistake."""
+    saved = saves.load()
+    if options.resume:
+        if saved is None:
+            raise InputError(f"no search is saved in --out {options.out}; start one without --resume")
+        return saved
+    if saved is not None and saved[0].get("outcome") not in FINISHED:
+        raise InputError(f"an unfinished search is saved in --out {options.out}; add --resume, or choose another --out")
+    return None
+
+
+def choose_seed(options, saved: checkpoint.Saved | None) -> int:
+    """The wanted seed, else that of the saved search, else a fresh one."""
+    if options.seed is not None:
+        return options.seed
+    if saved is None:
+        return random.SystemRandom().randrange(2**32)
+    try:
+        return checkpoint.numbers([saved[0]["settings"]["seed"]], int, 0, math.inf, "seed")[0]
+    except (LookupError, TypeError, ValueError) as error:
+        raise checkpoint.damaged(error) from error
+
+
+class Saver:
+    """Saves a search now and then, with the time it has taken so far."""
+
+    def __init__(self, search: MCTS, saves: checkpoint.Checkpoint):
+        self.search, self.saves, self.outcome = search, saves, None
+        self._started = time.perf_counter()
+        self._reported = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of this search, earlier parts included."""
+        return time.perf_counter() - self._started
+
+    def __call__(self) -> None:
+        if self.saves.due and self.search.phase == "searching":  # a fit under way cannot be resumed
+            self.save()
+
+    def save(self, outcome: str | None = None) -> None:
+        """Save; a failure is told once, and the search goes on."""
+        self.outcome = outcome
+        self.saves.save(self._saved)
+        if self.saves.problem and self.saves.problem != self._reported:
+            tqdm.write(f"warning: the search could not be saved: {self.saves.problem}", file=sys.stderr)
+        self._reported = self.saves.problem
+
+    def _saved(self) -> checkpoint.Saved:
+        main, files = self.search.saved()
+        return {**main, "outcome": self.outcome, "seconds": self.seconds}, files
+
+    def restore(self, main: dict, files: dict[str, bytes]) -> None:
+        """Take over a saved search."""
+        self.search.restore(main, files)
+        try:
+            self._started -= checkpoint.numbers([main["seconds"]], float, 0, 1e12, "seconds")[0]
+        except (LookupError, ValueError) as error:
+            raise checkpoint.damaged(error) from error
 
 
 def banner(search: MCTS, table, seed: int) -> str:
@@ -401,6 +637,8 @@ def banner(search: MCTS, table, seed: int) -> str:
     ]
     if not trainer.target_is_listed:
         lines.insert(3, "         the listed target is not the best cell of this table here: the table's own best is the target")
+    if search.root is not None:
+        lines.append(f"resumed  at {trainer.unique_samples:,} unique samples, {search.episodes:,} episodes, {len(search.tree):,} tree nodes")
     return "\n".join(lines)
 
 
@@ -409,8 +647,8 @@ def describe(state: State | None) -> str:
     return json.dumps(state.to_dict(), sort_keys=True) if state else "none"
 
 
-def search_until_interrupted(search: MCTS, options) -> str:
-    """Search with a progress line; Ctrl-C and SIGTERM end it after the episode under way."""
+def search_until_interrupted(search: MCTS, saver: Saver, options) -> str:
+    """Search with a progress line and saves; Ctrl-C and SIGTERM end it after the episode under way."""
 
     def stop(number, frame):
         search.stop_requested = True
@@ -418,7 +656,13 @@ def search_until_interrupted(search: MCTS, options) -> str:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with Progress(search, options.samples, options.quiet) as search.report:
+    with Progress(search, options.samples, options.quiet) as progress:
+
+        def report() -> None:
+            progress()
+            saver()
+
+        search.report = report
         return search.search(options.samples, options.patience)
 
 
@@ -428,8 +672,10 @@ class Progress:
     def __init__(self, search: MCTS, samples: int | None, quiet: bool):
         self.search, self.due, self.phase = search, 0.0, search.phase
         options = {"file": sys.stderr, "mininterval": 0, "miniters": 0}  # how often is decided here
-        silent = quiet or sys.stderr is None
-        self.bar = tqdm(desc=search.phase, total=samples, unit=" unique samples", disable=silent, **options)
+        silent, start = quiet or sys.stderr is None, search.trainer.unique_samples
+        self.bar = tqdm(
+            desc=search.phase, initial=start, total=samples, unit=" unique samples", disable=silent, **options
+        )
 
     def __call__(self) -> None:
         now = time.monotonic()
@@ -487,17 +733,22 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
 
 
-def write_results(folder: Path, summary: dict) -> None:
+def write_results(folder: Path, summary: dict, resumed: bool) -> None:
     """summary.json of this search; for a finished one also a line appended to result.txt."""
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    if summary["outcome"] != "interrupted":
-        try:
-            with open(folder / "result.txt", "a") as file:
-                file.write(json.dumps(summary["trace"]) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot append to {folder / 'result.txt'}: {error.strerror}; summary.json has the trace") from error
+    if summary["outcome"] not in FINISHED:
+        return
+    path, line = folder / "result.txt", json.dumps(summary["trace"]) + "\n"
+    try:
+        if resumed and path.read_bytes().endswith(line.encode()):
+            return  # it had ended before and was resumed once more
+        with open(path, "a") as file:
+            file.write(line)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
 
 
+FINISHED = ("found", "samples", "stalled")
 OUTCOMES = {
     "found": "the target was found",
     "samples": "the wanted number of samples was reached before the target",
@@ -506,13 +757,14 @@ OUTCOMES = {
 }
 
 
-def closing_words(summary: dict, folder: Path) -> str:
+def closing_words(summary: dict, folder: Path, saves: checkpoint.Checkpoint) -> str:
     """What a search ended with."""
     return (
         f"{summary['outcome']}: {OUTCOMES[summary['outcome']]}\n"
         f"best {summary['best_accuracy']:.7f}  {json.dumps(summary['best_network'], sort_keys=True)}\n"
         f"{summary['unique_samples']:,} unique samples, {summary['lookups']:,} lookups, {summary['episodes']:,} episodes,"
-        f" {summary['tree_nodes']:,} tree nodes, {summary['seconds']:.1f} s; seed {summary['seed']}; results in {folder}/"
+        f" {summary['tree_nodes']:,} tree nodes, {summary['seconds']:.1f} s; seed {summary['seed']}; results in {folder}/\n"
+        f"{saves.describe()}{'; go on with --resume' * (summary['outcome'] == 'interrupted' and not saves.problem)}"
     )
 
 

@@ -8,13 +8,15 @@ fitted now and then to all that was sampled.
 
 import time
 from itertools import islice
+from types import NoneType
 
 import numpy as np
 from scipy.stats import spearmanr
 
+import checkpoint
 import meta_dnn
 from arch_generator import State
-from MCTS import CP, GIVEN_UP, MCTS, build_parser, run_command
+from MCTS import CP, GIVEN_UP, MCTS, build_parser, pack_cells, run_command, unpack_cells
 from nasbench_dataset import cells, command
 from net_training import NetTrainer
 
@@ -121,6 +123,29 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
 
     def describe(self) -> str:
         return f"{super().describe()}, {self.rollouts} predicted rollouts, a fit every {self.fit_every} samples"
+
+    def settings(self) -> dict:
+        own = {"rollouts": self.rollouts, "fit_every": self.fit_every, "epochs": self.epochs}
+        return {**super().settings(), **own, "backend": meta_dnn.keras.backend.backend()}
+
+    def saved(self) -> checkpoint.Saved:
+        main, files = super().saved()
+        own = {"fits": self.fits, "fitted_samples": self.predictor.count, "fit_due": self.fit_due}
+        return {**main, **own}, {**files, "predictions": pack_cells(self.predictions), "meta_dnn.npz": self.predictor.saved()}
+
+    def _restore(self, main: dict, files: dict[str, bytes]) -> None:
+        super()._restore(main, files)
+        samples, counts = self.trainer.training_trace, [main["fitted_samples"], *(fit[0] for fit in main["fits"])]
+        checkpoint.numbers(counts, int, 0, len(samples), "fits")
+        (self.fit_due,) = checkpoint.numbers([main["fit_due"]], int, self.fit_every, 2**53, "fit_due")
+        for _, correlation, seconds in main["fits"]:
+            if type(correlation) not in (float, NoneType) or type(seconds) is not float:
+                raise ValueError("fits: not as a fit leaves them")
+        self.fits = [tuple(fit) for fit in main["fits"]]
+        self.predictions = unpack_cells(files["predictions"], self.generator)
+        fitted = list(islice(samples.items(), counts[0]))
+        batch, accuracies = [cells.cell(index) for index, _ in fitted], [accuracy for _, accuracy in fitted]
+        self.predictor.restore(files["meta_dnn.npz"], batch, accuracies, len(self.fits))
 
 
 def main(argv: list[str] | None = None) -> int:

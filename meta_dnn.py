@@ -7,7 +7,9 @@ Every call of the network has one of two shapes, so that each is compiled once: 
 predict, ``BATCH`` rows to fit. What is missing to a whole batch is filled up with rows of weight 0.
 """
 
+import io
 import os
+import zipfile
 from typing import Sequence
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -93,6 +95,18 @@ def device() -> str:
     return f"Keras {keras.__version__} with {backend} on {where}"
 
 
+def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, without executing anything; ValueError where it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("compressed, which could hide any size")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise ValueError(f"not a file of arrays: {' '.join(str(error).split())[:200]}") from error
+
+
 class MetaDNN:
     """The network with the samples it has been told of.
 
@@ -126,6 +140,40 @@ class MetaDNN:
         self.rows[self.count : end] = encode(batch)
         self.accuracies[self.count : end] = accuracies
         self.count = end
+
+    def saved(self) -> bytes:
+        """Weights and the state of the optimizer, as an npz file; samples and counts are known elsewhere."""
+        file = io.BytesIO()
+        np.savez(file, **{name: keras.ops.convert_to_numpy(v) for name, v in self._variables().items()})
+        return file.getvalue()
+
+    def restore(self, content: bytes, batch: Sequence[Cell], accuracies: Sequence[float], fits: int) -> None:
+        """Take over what ``saved`` gave, when these samples had been added and so many fits had been made.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged or of another network.
+        """
+        values = _read_arrays(content)
+        variables = self._variables()
+        if values.keys() != variables.keys():
+            raise ValueError("its arrays are not those of this network")
+        for name, variable in variables.items():
+            value, expected = values[name], keras.ops.convert_to_numpy(variable)
+            if value.shape != expected.shape or value.dtype != expected.dtype or not np.isfinite(value).all():
+                raise ValueError(f"array {name} is not one of this network")
+        for name, variable in variables.items():
+            variable.assign(values[name])
+        self.add(batch, accuracies)
+        self.fits = fits
+
+    def _variables(self) -> dict[str, "keras.Variable"]:
+        optimizer = self.model.optimizer
+        if not optimizer.built:  # else it would be at the first fit, with the same values
+            optimizer.build(self.model.trainable_variables)
+        named = {"weight": self.model.weights, "optimizer": optimizer.variables}
+        return {f"{kind}{i}": variable for kind, some in named.items() for i, variable in enumerate(some)}
 
     def fit(self, epochs: int = EPOCHS) -> float:
         """Fit to all samples, going on from the present weights; returns the mean squared error of the last epoch."""

@@ -8,6 +8,7 @@ The targets below are the best cells by mean test accuracy; the listed one is us
 cell of the table within the domain under the chosen metric, else the table's own best cell there.
 """
 
+import hashlib
 from typing import Iterator
 
 import numpy as np
@@ -185,17 +186,42 @@ class NetTrainer:
         index = self.index(state)
         if index == cells.NOT_A_CELL:
             return 0.0
-        accuracy = self._values[index]
         if index not in self.training_trace:
-            self.training_trace[index] = accuracy
-            if not self.best_trace or accuracy > self.best_trace[-1][0]:
-                self.best_trace.append((accuracy, self.unique_samples))
-                self.best = State(*cells.cell(index), True)
-        return accuracy
+            self._take(index)
+        return self._values[index]
+
+    def _take(self, index: int) -> None:
+        """A new unique sample."""
+        accuracy = self.training_trace[index] = self._values[index]
+        if not self.best_trace or accuracy > self.best_trace[-1][0]:
+            self.best_trace.append((accuracy, self.unique_samples))
+            self.best = State(*cells.cell(index), True)
+
+    def restore(self, samples: list[int], counter: int) -> None:
+        """Take in the unique samples of a saved search, in their order, and its number of look-ups.
+
+        Raises
+        ------
+        ValueError
+            If a sample is not in the table, is outside the limits or comes twice, or there are too few look-ups.
+        """
+        domain = np.concatenate([self.cell_values(v) for v in range(2, self.generator.max_nodes + 1)])
+        numbers = np.array(samples, np.int64)
+        if len(set(samples)) < len(samples) or not np.all((numbers >= 0) & (numbers < len(domain))):
+            raise ValueError("samples: not different cells of the domain")
+        if np.isnan(domain[numbers]).any() or counter < len(samples):
+            raise ValueError("samples: a cell that is not in the table, or more samples than look-ups")
+        for index in samples:
+            self._take(index)
+        self.counter = counter
 
     def known_accuracy(self, state: State) -> float | None:
         """The accuracy of a cell that was sampled already; None where it was not. Not counted as a look-up."""
         return self.training_trace.get(self.index(state))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the accuracies; NaN, which has many bit patterns, counts as -1."""
+        return hashlib.sha256(np.nan_to_num(self.accuracies, nan=-1.0).tobytes()).hexdigest()
 
     @property
     def unique_samples(self) -> int:

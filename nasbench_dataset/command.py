@@ -4,6 +4,7 @@
 """
 
 import argparse
+import math
 import os
 import sys
 from typing import Callable
@@ -30,6 +31,21 @@ def whole_number(low: int) -> Callable[[str], int]:
         if not text.lstrip("-").isdecimal() or int(text) < low:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
         return int(text)
+
+    return parse
+
+
+def number(low: float) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least ``low``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {low}")
+        return value
 
     return parse
 

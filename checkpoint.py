@@ -1,0 +1,257 @@
+"""A search on disk, so that it can be resumed bit for bit after a kill at any moment.
+
+The folder of a run holds, beside its results, the files of its last save: ``search`` (settings, samples,
+counters, the random generator), ``nodes`` and ``dangling_nodes`` (the tree), and whatever else a kind of search
+needs. The first three are JSON, which is jsonpickle text without objects. They are read as plain JSON: nothing
+in them can execute.
+
+One save is several files, and a kill can come between any two file operations. So ``search`` lists the SHA-256
+of the others, and one of itself, and a save is
+
+1. write every file as ``NAME.new``, ``search.new`` last, each through to the disk;
+2. rename every ``NAME.new`` to ``NAME``, ``search`` last.
+
+Until ``search.new`` is whole the save before is untouched. From then on every file of the new save is there
+under one of its two names, and whoever opens the folder next can finish step 2.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Callable, Sequence
+
+from nasbench_dataset import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two searches on one folder are not kept apart there
+    fcntl = None
+
+MAIN, NEW, LOCK = "search", ".new", ".lock"
+FORMAT, VERSION = "alphax-search", 1
+PAUSE_SECONDS = 5.0  # at least so long before the first save and between two
+SHARE = 0.05  # of the run that saving may take, the last save apart
+
+Saved = tuple[dict, dict[str, bytes]]
+
+
+class Checkpoint:
+    """The saves of one folder; one process at a time can hold it.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+    every : float, optional
+        Seconds from one save to the next; by default as often as 5 % of the run allow.
+
+    Attributes
+    ----------
+    saves, seconds : int, float
+        How many saves there have been and what they cost.
+    problem : str
+        What went wrong with the last save, or empty.
+
+    Raises
+    ------
+    InputError
+        If another search holds the folder, or it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, every: float | None = None):
+        self.folder, self.every = folder, every
+        self.saves, self.seconds, self.problem = 0, 0.0, ""
+        self._opened = time.monotonic()
+        self._next = self._opened + (PAUSE_SECONDS if every is None else every)
+        try:
+            self._lock = open(folder / LOCK, "a")
+        except OSError as error:
+            raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else a file system without locks
+                self._lock.close()
+                message = f"another search is writing to --out {folder}; wait for its end or choose another folder"
+                raise InputError(message) from error
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.close()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next save."""
+        return time.monotonic() >= self._next
+
+    def save(self, saved: Callable[[], Saved]) -> None:
+        """Save what ``saved()`` gives; where that fails, the save before stays and ``problem`` says why."""
+        started = time.monotonic()
+        try:
+            self._write(*saved())
+            self.saves, self.problem = self.saves + 1, ""
+        except (OSError, MemoryError) as error:
+            self.problem = getattr(error, "strerror", None) or "not enough memory"
+        now = time.monotonic()
+        self.seconds += now - started
+        if self.every is None:  # the next save may cost as much as this one
+            affordable = self._opened + (self.seconds + now - started) / SHARE
+            self._next = max(now + PAUSE_SECONDS, affordable)
+        else:
+            self._next = now + self.every
+
+    def load(self) -> Saved | None:
+        """The last whole save; None where there is none.
+
+        Raises
+        ------
+        InputError
+            If the save is damaged, or cannot be read.
+        """
+        try:
+            self._settle()
+            if not self._path(MAIN).exists():
+                return None
+            found = self._find("")
+            if found:  # after a power failure renames may have come to the disk in another order
+                self._promote(found[2])
+        except OSError as error:
+            raise InputError(f"cannot read the search saved in {self.folder}: {error.strerror}") from error
+        if found is None:
+            raise damaged(f"{MAIN!r} in {self.folder}, or a file that it lists")
+        return found[:2]
+
+    def clear(self) -> None:
+        """Forget the save, so that nobody takes it for one of a new search."""
+        try:
+            self._path(MAIN).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to --out {self.folder}: {error.strerror}; choose another folder") from error
+
+    def describe(self) -> str:
+        """What saving cost, and whether it went well, in words."""
+        words = f"saved {self.saves} time{'s' * (self.saves != 1)} in {self.seconds:.1f} s"
+        return f"{words}; the last save FAILED: {self.problem}" if self.problem else words
+
+    def _path(self, name: str, suffix: str = "") -> Path:
+        return self.folder / (name + suffix)
+
+    def _write(self, main: dict, files: dict[str, bytes]) -> None:
+        self._settle()  # a save before this one may have failed while renaming
+        contents = {**files, MAIN: _seal(main, files)}
+        try:
+            for name, content in contents.items():
+                _write_through(self._path(name, NEW), content)
+        except BaseException:
+            for name in (MAIN, *files):  # room for others, where the disk is full
+                self._path(name, NEW).unlink(missing_ok=True)
+            raise
+        self._promote(contents)
+
+    def _settle(self) -> None:
+        """Finish the renaming of a save that was interrupted in it; forget one that was interrupted earlier."""
+        if self._path(MAIN, NEW).exists():
+            found = self._find(NEW)
+            if found:
+                self._promote([*found[2], MAIN])
+            else:
+                self._path(MAIN, NEW).unlink()
+
+    def _promote(self, names: Sequence[str]) -> None:
+        for name in names:
+            os.replace(self._path(name, NEW), self._path(name))
+
+    def _find(self, suffix: str) -> tuple[dict, dict[str, bytes], list[str]] | None:
+        """The save that ``search`` with this suffix lists, and which of its files are still to be renamed.
+
+        None where it is not whole.
+        """
+        main = _unseal(self._path(MAIN, suffix).read_bytes())
+        if main is None:
+            return None
+        files, pending = {}, []
+        for name, digest in main.pop("files").items():
+            for where in ("", NEW):
+                path = self._path(name, where)
+                if path.is_file() and _digest(content := path.read_bytes()) == digest:
+                    files[name] = content
+                    pending += [name] if where else []
+                    break
+            else:
+                return None
+        return main, files, pending
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _seal(main: dict, files: dict[str, bytes]) -> bytes:
+    digests = {name: _digest(content) for name, content in files.items()}
+    main = {"format": FORMAT, "version": VERSION, **main, "files": digests}
+    return to_json({**main, "sha256": _digest(to_json(main))})
+
+
+def _unseal(content: bytes) -> dict | None:
+    """The content of ``search``; None where it is not what ``_seal`` wrote."""
+    try:
+        main = json.loads(content)
+        seal = main.pop("sha256")
+        whole = (main.pop("format"), main.pop("version")) == (FORMAT, VERSION)
+        whole = whole and seal == _digest(to_json({"format": FORMAT, "version": VERSION, **main}))
+        return main if whole and all(re.fullmatch(r"\w+(\.\w+)?", name) for name in main["files"]) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# --- reading with suspicion -------------------------------------------------------------------
+
+
+def damaged(what: object) -> InputError:
+    """The error for a save that cannot be used."""
+    return InputError(f"the saved search is damaged ({what}); choose another --out, or delete it to begin anew")
+
+
+def to_json(data: object) -> bytes:
+    """Compact JSON; floats keep every bit."""
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def columns(content: bytes, *names: str) -> list[list]:
+    """The lists of a JSON object under these names, all of one length.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    data = json.loads(content)
+    if type(data) is not dict or set(data) != set(names):
+        raise ValueError(f"it does not hold just {', '.join(names)}")
+    result = [data[name] for name in names]
+    if any(type(column) is not list for column in result) or len(set(map(len, result))) > 1:
+        raise ValueError("its columns are not lists of one length")
+    return result
+
+
+def numbers(values: object, kind: type, low: float, high: float, what: str) -> list:
+    """The same list, if all in it are numbers of that type from ``low`` to ``high``; else ValueError."""
+    if type(values) is not list or not set(map(type, values)) <= {kind}:
+        raise ValueError(f"{what}: not a list of {kind.__name__}")
+    if not all(low <= value <= high for value in values):  # False for NaN, too
+        raise ValueError(f"{what}: a number outside {low}..{high}")
+    return values

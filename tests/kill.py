@@ -1,0 +1,92 @@
+"""Kill searches at random moments and resume them: ``python tests/kill.py --rounds 200``.
+
+A round starts or resumes a search as a user would and kills it by SIGKILL after a random time. When a search has
+ended, everything it saved has to equal, bit for bit, what an uninterrupted search saved; then the next one begins.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NAMES = "search", "nodes", "dangling_nodes", "predictions"  # and summary.json; weights are in search, as a digest
+
+
+def outcome_of(folder: Path) -> dict:
+    """Everything a finished search left, apart from times."""
+    saved = {name: json.loads((folder / name).read_text()) for name in NAMES if (folder / name).exists()}
+    saved["summary"] = json.loads((folder / "summary.json").read_text())
+    saved["result"] = (folder / "result.txt").read_text()
+    for part in (saved["search"], saved["summary"]):
+        part.pop("seconds"), part.pop("sha256", None)
+        part["fits"] = [fit[:2] for fit in part.get("fits", [])]
+    return saved
+
+
+def command(script: str, folder: Path, *options: str) -> list[str]:
+    """A search; resumed where one is saved."""
+    saved = any((folder / name).exists() for name in ("search", "search.new"))
+    return [sys.executable, script, "--quiet", "--out", str(folder), *options, *["--resume"] * saved]
+
+
+def round_of(folder: Path, script: str, options: list[str], longest: float, rng: random.Random) -> bool:
+    """One start and, unless it ends before, one kill; whether it ended by itself."""
+    process = subprocess.Popen(
+        command(script, folder, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _, errors = process.communicate(timeout=rng.uniform(0, longest))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return False
+    if process.returncode == 2 and "no search is saved" in errors:  # killed while it wrote the very first save
+        (folder / "search.new").unlink(missing_ok=True)
+        return False
+    assert process.returncode == 0, errors
+    return True
+
+
+def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> int:
+    """Kill so many times; returns how many searches ended nevertheless, all of them as they should."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+        started = time.perf_counter()
+        subprocess.run(command(script, whole, *options), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        longest = time.perf_counter() - started
+        finished = 0
+        while kills > 0 or not finished:
+            if round_of(cut, script, options, 0.6 * longest, rng):
+                assert outcome_of(cut) == outcome_of(whole)
+                shutil.rmtree(cut)
+                finished += 1
+            else:
+                kills -= 1
+    return finished
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=200, help="how many kills")
+    parser.add_argument("--script", default="MCTS.py", help="MCTS.py or MCTS_metaDNN.py")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("options", nargs="*", help="of the search, after --")
+    options = parser.parse_args()
+    search = options.options or ["--seed", "1", "--samples", "6000", "--save-every", "0.05"]
+    started = time.perf_counter()
+    finished = kill_rounds(options.rounds, options.script, search, options.seed)
+    print(
+        f"killed {options.rounds} times, {finished} searches ended nevertheless, each as an uninterrupted one;"
+        f" {time.perf_counter() - started:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

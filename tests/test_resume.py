@@ -1,0 +1,366 @@
+"""Saving and resuming: bit for bit, after any kill, and nothing broken or hostile taken in."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jsonpickle
+import pytest
+from conftest import ROOT as PROJECT
+from conftest import assert_refused, run
+from kill import kill_rounds, outcome_of
+
+import checkpoint
+from arch_generator import arch_generator
+from checkpoint import Checkpoint
+from MCTS import MCTS
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.table import EMBEDDED, Table, load
+from net_training import NetTrainer
+
+
+@pytest.fixture(scope="module")
+def new():
+    """Makes new searches, equal ones unless told otherwise."""
+    whole = load(EMBEDDED)
+    small = Table({name: values[: cells.cell_count(5)] for name, values in whole.columns.items()}, "", False)
+
+    def make(max_nodes=5, metric="test", lookup="exact", seed=3, cp=2.0, max_edges=9, table=small) -> MCTS:
+        return MCTS(NetTrainer(table, arch_generator(max_nodes, max_edges), metric, lookup), seed, cp)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def saved(new):
+    """What a small search saves."""
+    search = new(4)
+    search.search(samples=20)
+    return search.saved()
+
+
+# --- bit for bit ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
+def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, tmp_path):
+    whole, parts = new(lookup=lookup), new(lookup=lookup)
+    whole.search(samples=400)
+    for samples in [1, 2, 3, *range(10, 401, 60), 400]:
+        parts.search(samples=samples)
+        again = new(lookup=lookup)
+        with Checkpoint(tmp_path) as saves:
+            saves.save(parts.saved)
+            assert saves.problem == ""
+            again.restore(*saves.load())
+        assert again.saved() == parts.saved()
+        parts = again
+    assert parts.saved() == whole.saved()
+    assert parts.trainer.best_trace == whole.trainer.best_trace and parts.trainer.best == whole.trainer.best
+    for state, node in whole.tree.items():
+        other = parts.tree[state]
+        assert (node.fresh, node.dead) == (other.fresh, other.dead)
+
+
+def test_the_meta_dnn_comes_back_with_its_weights_and_its_optimizer(small_table):
+    from MCTS_metaDNN import MCTS_metaDNN
+
+    def make(**options):
+        options = {"fit_every": 12, "epochs": 2, **options}
+        return MCTS_metaDNN(NetTrainer(small_table, arch_generator(4)), 3, **options)
+
+    def content(search):
+        main, files = search.saved()
+        return {**main, "fits": [fit[:2] for fit in main["fits"]]}, files
+
+    whole, parts = make(), make()
+    whole.search(samples=40)
+    for samples in (5, 13, 30, 40):
+        parts.search(samples=samples)
+        again = make()
+        again.restore(*parts.saved())
+        parts = again
+    assert len(whole.fits) == 3
+    assert content(parts) == content(whole)
+    main, files = parts.saved()
+    with pytest.raises(InputError, match="its epochs is 2, not 3"):
+        make(epochs=3).restore(main, files)
+    weights = files["meta_dnn.npz"]
+    flipped = weights[:-100] + bytes([weights[-100] ^ 255]) + weights[-99:]
+    for broken in (b"", b"PK", weights[:1000], weights[:-9], flipped, b"\x80\x04cos\nsystem\n(S'false'\ntR."):
+        with pytest.raises(InputError, match="damaged"):
+            make().restore(main, {**files, "meta_dnn.npz": broken})
+
+
+def test_nodes_are_jsonpickle_text(saved):
+    _, files = saved
+    for name in ("nodes", "dangling_nodes"):
+        assert jsonpickle.decode(files[name].decode(), keys=True) == json.loads(files[name])
+
+
+# --- kills ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_20_kills_at_random_moments():
+    assert kill_rounds(20, "MCTS.py", ["--max-nodes", "5", "--seed", "1", "--save-every", "0.02"], seed=0) >= 1
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in the program may go on after it."""
+
+
+def limit_operations(monkeypatch, left: int, error: BaseException) -> None:
+    """Let so many file operations pass, half a write at the end of them, and fail from then on."""
+    write, replace, unlink = checkpoint._write_through, os.replace, checkpoint.Path.unlink
+
+    def allowed() -> bool:
+        nonlocal left
+        left -= 1
+        return left >= 0
+
+    def limited_write(path, content):
+        if not allowed():
+            path.write_bytes(content[: len(content) // 2])
+            raise error
+        write(path, content)
+
+    def limited(operation):
+        def call(*arguments, **options):
+            if not allowed():
+                raise error
+            operation(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(checkpoint, "_write_through", limited_write)
+    monkeypatch.setattr(checkpoint.os, "replace", limited(replace))
+    if isinstance(error, Killed):
+        monkeypatch.setattr(checkpoint.Path, "unlink", limited(unlink))
+
+
+@pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "disk full"])
+def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(tmp_path, monkeypatch, error):
+    """Then the same once more while that is tidied up, and a save after it works."""
+    old, new, last = [({"x": x}, {"nodes": x * 3, "weights.npz": x * 5}) for x in ("old", "new", "last")]
+    old, new, last = [(main, {k: v.encode() for k, v in files.items()}) for main, files in (old, new, last)]
+    seen = set()
+    for first in range(8):
+        for second in range(5):
+            folder = tmp_path / f"{first}-{second}"
+            folder.mkdir()
+            with Checkpoint(folder) as saves:
+                saves.save(lambda: old)
+                for left in (first, second):
+                    with monkeypatch.context() as patch:
+                        limit_operations(patch, left, error)
+                        try:
+                            saves.save(lambda: new)
+                        except Killed:
+                            pass
+                    got = Checkpoint.load(saves)
+                    assert got in (old, new)
+                seen.add(got[0]["x"])
+                saves.save(lambda: last)
+                assert saves.problem == "" and saves.load() == last
+            assert not list(folder.glob("*.new"))
+    assert seen == {"old", "new"}
+
+
+def test_a_first_save_that_is_killed_is_none(tmp_path, monkeypatch):
+    for left in range(3):
+        with Checkpoint(tmp_path) as saves:
+            with monkeypatch.context() as patch:
+                limit_operations(patch, left, Killed())
+                with pytest.raises(Killed):
+                    saves.save(lambda: ({}, {"nodes": b"1", "dangling_nodes": b"2"}))
+            assert saves.load() is None
+
+
+def test_a_full_disk_is_told_and_the_search_goes_on(tmp_path, monkeypatch, capsys):
+    import MCTS as module
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_through", full)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    options = ["--samples", "300", "--max-nodes", "5", "--save-every", "0.02", "--quiet", "--out", str(tmp_path)]
+    assert module.main(options) == 0
+    output = capsys.readouterr()
+    assert output.err == "warning: the search could not be saved: No space left on device\n"
+    assert "the last save FAILED: No space left on device" in output.out
+    assert json.loads((tmp_path / "summary.json").read_text())["unique_samples"] == 300
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed(tmp_path, number):
+    options = ["--seed", 1, "--samples", 4_000]
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    command = [sys.executable, "MCTS.py", *map(str, options), "--out", str(cut)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert any("seed 1" in line for line in process.stdout)
+    time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(30) == 130
+    assert "saved 1 time in" in process.stdout.read()
+    assert json.loads((cut / "search").read_text())["outcome"] == "interrupted"
+    assert_refused(run("MCTS.py", "--out", cut), "unfinished search", "--resume", "another --out")
+    assert_refused(run("MCTS.py", "--out", cut, "--resume", "--seed", 2), "its seed is 1, not 2")
+    resumed = run("MCTS.py", "--out", cut, "--samples", 4_000, "--resume")
+    assert resumed.returncode == 0 and "resumed  at" in resumed.stdout, resumed.stderr
+    run("MCTS.py", *options, "--out", whole)
+    assert outcome_of(cut) == outcome_of(whole)
+    assert run("MCTS.py", "--out", cut, "--samples", 4_000, "--resume").returncode == 0  # it has ended already
+    assert outcome_of(cut) == outcome_of(whole)
+    assert run("MCTS.py", "--out", cut, "--samples", 10, "--quiet").returncode == 0  # a finished one may go
+
+
+def test_nothing_to_resume(tmp_path):
+    assert_refused(run("MCTS.py", "--out", tmp_path, "--resume"), "no search is saved", "without --resume")
+    assert_refused(run("MCTS.py", "--out", tmp_path, "--save-every", "nan"), "--save-every")
+
+
+@pytest.mark.skipif(checkpoint.fcntl is None, reason="no locks here")
+def test_two_searches_on_one_folder(tmp_path):
+    with Checkpoint(tmp_path) as saves:
+        saves.save(lambda: ({"outcome": None}, {}))
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert_refused(run("MCTS.py", "--out", tmp_path, "--samples", 1), "another search", str(tmp_path))
+        after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == {name: content for name, content in after.items() if name != "result.txt"}
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        ({"max_nodes": 5}, "its max_nodes is 4, not 5"),
+        ({"max_edges": 8}, "its max_edges is 9, not 8"),
+        ({"metric": "valid"}, "its metric is test, not valid"),
+        ({"lookup": "isomorphic"}, "its lookup is exact, not isomorphic"),
+        ({"seed": 4}, "its seed is 3, not 4"),
+        ({"cp": 1.5}, "its cp is 2.0, not 1.5"),
+    ],
+)
+def test_another_search_is_not_resumed(new, saved, other, words):
+    with pytest.raises(InputError, match=words):
+        new(**{"max_nodes": 4, **other}).restore(*saved)
+
+
+def test_another_table_or_method_is_not_resumed(new, saved):
+    values = load(EMBEDDED).columns["test"][: cells.cell_count(5)].copy()
+    values[0] -= 1e-9
+    with pytest.raises(InputError, match="its table is another one"):
+        new(4, table=Table({"test": values}, "", False)).restore(*saved)
+    search = new(4)
+    search.method = "mcts-metadnn"
+    with pytest.raises(InputError, match="its method is mcts, not mcts-metadnn"):
+        search.restore(*saved)
+
+
+def test_saving_takes_its_share(tmp_path, monkeypatch):
+    """Saves of a second each, over an hour."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+
+    def slow():
+        now[0] += 1.0
+        return {}, {}
+
+    with Checkpoint(tmp_path) as saves:
+        while now[0] < 3_600:
+            now[0] += 0.5
+            if saves.due:
+                saves.save(slow)
+    assert saves.seconds == saves.saves
+    assert 0.045 * 3_600 < saves.seconds <= 0.05 * 3_600
+
+
+# --- broken and hostile -----------------------------------------------------------------------
+
+
+def damages(content: bytes) -> list[bytes]:
+    """Truncated at many lengths, a byte flipped at many places."""
+    places = range(0, len(content), max(1, len(content) // 60))
+    cut = [content[:i] for i in places]
+    return cut + [content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :] for i in places]
+
+
+@pytest.mark.parametrize("name", ["search", "nodes", "dangling_nodes"])
+def test_damaged_files_are_refused_and_left_alone(tmp_path, saved, name):
+    with Checkpoint(tmp_path) as saves:
+        saves.save(lambda: saved)
+        whole = (tmp_path / name).read_bytes()
+        for content in damages(whole):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(InputError, match="damaged"):
+                saves.load()
+            assert (tmp_path / name).read_bytes() == content
+        (tmp_path / name).write_bytes(whole)
+        assert saves.load() == saved
+        (tmp_path / name).write_bytes(b"[]")
+    for option in ([], ["--resume"]):
+        assert_refused(run("MCTS.py", "--out", tmp_path, *option), "damaged", str(tmp_path))
+
+
+HOSTILE = [
+    b"", b"null", b"[]", b"{}", b"0", b'"x"', b"[" * 100_000, b'{"operations":' + b"9" * 5_000 + b"}", b"\xff\xfe",
+    b'{"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["touch EXECUTED"]}]}',
+    b'{"py/repr": "os/os.system(\'touch EXECUTED\')"}',
+    b"\x80\x04\x95\x00cos\nsystem\n(S'touch EXECUTED'\ntR.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["nodes", "dangling_nodes"])
+@pytest.mark.parametrize("content", HOSTILE)
+def test_hostile_content_with_a_right_seal(tmp_path, monkeypatch, new, saved, name, content):
+    monkeypatch.chdir(tmp_path)
+    main, files = saved
+    with pytest.raises(InputError, match="damaged") as refusal:
+        new(4).restore(main, {**files, name: content})
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+    assert not list(tmp_path.iterdir())
+
+
+NOT_NUMBERS = [None, True, -1, 0.5, 10**400, float("nan"), "1", [], {}]
+
+
+@pytest.mark.parametrize("column", ["operations", "edges", "finished", "parent", "n", "x_bar", "children"])
+def test_wrong_values_in_nodes(new, saved, column):
+    main, files = saved
+    nodes = json.loads(files["nodes"])
+    for value in [*NOT_NUMBERS, [0], [[0]], 1.5, 2**40]:
+        for place in (0, 1, 7, -1):
+            if value == nodes[column][place] and type(value) is type(nodes[column][place]):
+                continue
+            broken = [*nodes[column]]
+            broken[place] = value
+            harmless = column == "children" and not value or column == "x_bar" and value == 0.5
+            if harmless or column == "operations" and value in ([], {}) and not nodes[column][place]:
+                continue
+            if column == "n" and type(value) is int and 1 <= value <= main["episodes"] + 1:
+                continue
+            with pytest.raises(InputError, match="damaged"):
+                new(4).restore(main, {**files, "nodes": json.dumps({**nodes, column: broken}).encode()})
+    for wrong in (None, {}, nodes[column][:-1], nodes[column] * 2):
+        with pytest.raises(InputError, match="damaged"):
+            new(4).restore(main, {**files, "nodes": json.dumps({**nodes, column: wrong}).encode()})
+
+
+@pytest.mark.parametrize("name", ["samples", "counter", "episodes", "episode_of_last_sample", "rng", "settings"])
+def test_wrong_values_in_search(new, saved, name):
+    main, files = saved
+    wrong = [*NOT_NUMBERS, [-1], [1, 1], [424_000], [True], [3, [0] * 624, None], [3, [0] * 625, 0.5], [3, [-1] * 625, None]]
+    for value in wrong:
+        with pytest.raises(InputError, match="damaged"):
+            new(4).restore({**main, name: value}, files)
+    with pytest.raises(InputError, match="damaged"):
+        new(4).restore({key: value for key, value in main.items() if key != name}, files)
