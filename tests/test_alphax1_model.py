@@ -133,7 +133,9 @@ def test_factorized_reduction_looks_at_even_pixels_then_at_odd_ones():
 
 
 def test_auxiliary_loss_reaches_the_first_half_and_nothing_behind_it(images):
-    model = build(describe(), seed=3)
+    pools = ("max_pool_2x2", 0), ("max_pool_2x2", 1)
+    light = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), pools, (2,))  # soon compiled
+    model = build(describe(light), seed=3)
     ignore, use = (keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(2))
     model.compile(keras.optimizers.SGD(1.0), loss=[ignore, use], loss_weights=[0.0, 1.0])
     before = {variable.path: variable.numpy() for variable in model.trainable_variables}
@@ -219,6 +221,8 @@ def test_description_survives_being_written(tmp_path):
         ({"std": [0, 1, 1]}, "above 0"),
         ({"mean": "abc"}, "not a number"),
         ({"classes": None}, "whole number"),
+        ({"auxiliary": "yes"}, "true or false"),
+        ({"data": 5}, "data a name"),
     ],
 )
 def test_broken_description_is_named(tmp_path, change, words):
@@ -230,7 +234,7 @@ def test_broken_description_is_named(tmp_path, change, words):
     assert "net.json" in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"normal": []}', '"\\ud800"', "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "{", '{"normal": []}', '"\\ud800"', "\xff"])
 def test_what_is_no_description_is_named(tmp_path, text):
     (tmp_path / "net.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Problem, match="net.json"):
