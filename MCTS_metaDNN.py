@@ -11,14 +11,21 @@ from itertools import islice
 from types import NoneType
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import checkpoint
-import meta_dnn
 from arch_generator import State
 from MCTS import CP, GIVEN_UP, MCTS, build_parser, pack_cells, run_command, unpack_cells
 from nasbench_dataset import cells, command
 from net_training import NetTrainer
+
+try:
+    from scipy.stats import spearmanr
+
+    import meta_dnn
+except (ImportError, ValueError) as error:  # Keras raises the latter for a backend that it does not know
+    if __name__ != "__main__":
+        raise
+    command.fail(f"Keras cannot be used ({error}); pip install -r requirements.txt, and see KERAS_BACKEND")
 
 ROLLOUTS = 10  # predicted rollouts of an evaluation, beside the true one
 FIT_EVERY = 100  # unique samples from one fit to the next

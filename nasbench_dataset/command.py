@@ -50,6 +50,12 @@ def number(low: float) -> Callable[[str], float]:
     return parse
 
 
+def fail(message: object) -> None:
+    """Say in one line what is wrong, and exit with status 2."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(WRONG_INPUT)
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -59,8 +65,7 @@ def run(main: Callable[[], int | None]) -> None:
         status = main() or 0
         print(end="", flush=True)
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        status = WRONG_INPUT
+        fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED

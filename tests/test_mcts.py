@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import oracle
 import pytest
+import reference_figures
 from conftest import ROOT as PROJECT
 
 from arch_generator import ROOT, State, arch_generator
@@ -16,6 +17,7 @@ from MCTS import ROLLOUTS, ExactRollout, IsomorphicRollout, MCTS, Node
 from nasbench_dataset import cells
 from nasbench_dataset.table import EMBEDDED, Table, load
 from net_training import NetTrainer
+from reference_figures import run_episodes
 
 
 def plain_table(table, lookup, generator):
@@ -191,17 +193,6 @@ def test_no_way_to_a_cell_of_the_table(small_table, rollout):
 # --- whole searches ---------------------------------------------------------------------------
 
 
-def run_episodes(search, counts):
-    """Unique samples and tree nodes after so many episodes."""
-    search.root = search.expand(None, ROOT)
-    result = []
-    for episode in range(1, max(counts) + 1):
-        search.episode()
-        if episode in counts:
-            result.append((search.trainer.unique_samples, len(search.tree)))
-    return result
-
-
 def test_searches_go_as_the_plain_ones(small_table):
     """Means after 20 and 100 episodes agree with the oracle's within 4 standard errors."""
     generator = arch_generator(4)
@@ -226,23 +217,13 @@ def test_reference_figures_of_the_original(published_91):
     from nasbench_dataset.table import from_entries
 
     table = from_entries("test", {cells.index(*cell): x for cell, x in published_91.items()}, "published", True)
-    generator = arch_generator(4)
-    rows = [run_episodes(MCTS(NetTrainer(table, generator), seed), (20, 100, 150)) for seed in range(400)]
-    means = np.array(rows).mean(axis=0)
+    figures = reference_figures.measure(table, runs=400)
     reference = np.array([(11.4, 17.4), (33.6, 71.8), (44.4, 104.6)])
-    np.testing.assert_allclose(means, reference, rtol=0.04)
-
-    to_target, stalled = [], 0
-    for seed in range(400):
-        search = MCTS(NetTrainer(table, generator), seed)
-        outcome = search.search(patience=20_000)
-        if outcome == "found":
-            to_target.append(search.trainer.unique_samples)
-        stalled += outcome == "stalled"
-    assert len(to_target) + stalled == 400
-    assert statistics.mean(to_target) == pytest.approx(51.8, abs=4)
-    np.testing.assert_allclose(np.quantile(to_target, [0.25, 0.5, 0.75]), [41, 52, 72], atol=6)
-    assert stalled <= 16  # the original: 5 of 400
+    np.testing.assert_allclose(figures.means, reference, rtol=0.04)
+    assert len(figures.to_target) + figures.stalled == 400
+    assert statistics.mean(figures.to_target) == pytest.approx(51.8, abs=4)
+    np.testing.assert_allclose(np.quantile(figures.to_target, [0.25, 0.5, 0.75]), [41, 52, 72], atol=6)
+    assert figures.stalled <= 16  # the original: 5 of 400
 
 
 def test_a_stalled_search_says_so(small_table):

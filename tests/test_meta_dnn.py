@@ -267,6 +267,11 @@ def test_the_command(tmp_path):
     assert first == second
 
 
+def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
+    assert_refused(run("MCTS_metaDNN.py", "--samples", 1), "abacus", "KERAS_BACKEND")
+
+
 def test_wrong_options_are_refused_in_one_line():
     assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
     assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
