@@ -110,7 +110,7 @@ class NetTrainer:
             raise InputError(f"the table has no column {metric!r}; it has {', '.join(table.columns)}: choose by --metric")
         if lookup not in LOOKUPS:
             raise InputError(f"unknown lookup {lookup!r}; choose one of {', '.join(LOOKUPS)}")
-        self.accuracies = table.columns[metric]
+        self.columns, self.accuracies = table.columns, table.columns[metric]
         self.generator, self.metric, self.lookup = generator, metric, lookup
         self._values = self.accuracies.tolist()  # plain floats are read several times faster, one at a time
         self.training_trace: dict[int, float] = {}
