@@ -284,8 +284,8 @@ def summarise(method: str, results: list[dict], best_test: float, budget: int) -
             "quartiles": [None if math.isinf(q) else q for q in quartiles],
         },
         "at": {
-            n: {"test": float(mean), "regret": best_test - float(mean)}
-            for n, mean in zip(places.tolist(), accuracies.mean(axis=0))
+            n: {"test": float(np.mean(found)), "regret": float(np.mean(best_test - found))}
+            for n, found in zip(places.tolist(), accuracies.T)
             if n in reached
         },
         "seconds": float(np.mean([result["seconds"] for result in results])),
@@ -294,12 +294,11 @@ def summarise(method: str, results: list[dict], best_test: float, budget: int) -
 
 def published_at(options) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
-    if (options.lookup, options.metric) != ("exact", "test") and options.max_nodes == 6:
-        return {}
-    if options.max_nodes == 6:
-        best = 0.9423411  # of up to 6 vertices (SPEC.md, section 2)
-        return {name: {n: best - test for n, test in values.items()} for name, values in PUBLISHED_BEST.items()}
-    return PUBLISHED_REGRET_7 if options.max_nodes == 7 else {}
+    if options.max_nodes == 7:
+        return PUBLISHED_REGRET_7
+    best = 0.9423411  # of up to 6 vertices (SPEC.md, section 2)
+    published = PUBLISHED_BEST if published_samples(options) else {}
+    return {name: {n: best - test for n, test in values.items()} for name, values in published.items()}
 
 
 def published_samples(options) -> dict:
@@ -378,12 +377,12 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
         lows.append(low[places[shown] >= min(100, longest)])
         left.plot(places[shown], median, color=colour, ls=dash, label=method)
         left.fill_between(places[shown], low, high, color=colour, alpha=0.15, lw=0)
-        regret = best_test - curves[:, shown].mean(axis=0)
+        regret = (best_test - curves[:, shown]).mean(axis=0)
         right.plot(places[shown], np.where(regret > 0, regret, np.nan), color=colour, ls=dash, label=method)
         points = published.get(method.partition(":")[0], {})
         if points:
             label = f"{method.partition(':')[0]}, published"
-            right.plot(points, points.values(), marker, color=colour, mfc="white", ms=7, label=label)
+            right.plot(list(points), list(points.values()), marker, color=colour, mfc="white", ms=7, label=label)
     left.axhline(best_test, color="black", lw=0.8, ls=(0, (2, 2)))
     left.annotate("best cell of the domain", (places[0], best_test), (0, 3), textcoords="offset points", fontsize=8)
     left.set_ylim(min(map(np.min, lows)) - 0.0005, best_test + 0.0008)
