@@ -146,7 +146,7 @@ def _matching(folder: Path, name: str, digest: str) -> bytes:
 def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run:
     """The run in these files; a LookupError, TypeError or ValueError where they are not as a search writes them."""
     settings = {name: main["settings"][name] for name in ("method", "metric", "lookup")}
-    if not all(type(word) is str for word in settings.values()):
+    if not all(type(word) is str and re.fullmatch(r"[\w-]{1,40}", word) for word in settings.values()):
         raise ValueError("settings")
     for name in ("seed", "max_nodes", "max_edges"):
         settings[name] = checkpoint.numbers([main["settings"][name]], int, 0, math.inf, name)[0]
@@ -247,17 +247,21 @@ def best_network(run: Run) -> tuple[State | None, float, int, str]:
     """The best network, its accuracy, the node to mark, and what that node is."""
     finished = [i for i, state in enumerate(run.states) if state.finished]
     node = max(finished, key=lambda i: run.value[i], default=0)
-    in_tree = float(run.value[node]) if finished else 0.0
+    in_tree = float(run.value[node]) if finished else 0.0  # 0 for cells that are not in the table
     cell, accuracy = max(run.dangling.items(), key=lambda item: item[1], default=(None, 0.0))
-    if accuracy <= in_tree:
-        return (run.states[node] if finished else None), in_tree, node, "the best network"
-    # A rollout found it. Which one is not saved, but the value of a node is at first that of its rollout.
-    for i in np.flatnonzero(run.value == accuracy).tolist():
-        if leads_to(run.states[i], cell):
-            return cell, accuracy, i, "where a rollout found the best network"
-    if run.outcome == "found" and leads_to(run.states[-1], cell):  # with the Meta-DNN; the target ends a search
-        return cell, accuracy, len(run.states) - 1, "where a rollout found the best network"
-    return cell, accuracy, node, f"the best network in the tree, {in_tree:.7f}"
+    if in_tree > 0 and in_tree >= accuracy:
+        return run.states[node], in_tree, node, "the best network"
+    if cell is None:
+        return None, 0.0, 0, "no network found yet"
+    # A rollout found it. From where is not saved, but the value of a node is at first that of its rollout.
+    towards = [i for i, state in enumerate(run.states) if leads_to(state, cell)]
+    found = [i for i in towards if run.value[i] == accuracy]
+    if run.outcome == "found":  # the target ends a search; with the Meta-DNN a value is no single accuracy
+        found += [i for i in towards[-1:] if i == len(run.states) - 1]
+    if found:
+        return cell, accuracy, found[0], "where a rollout found the best network"
+    nearest = max(towards, key=lambda i: (run.states[i].vertices, run.states[i].edges.bit_count()))
+    return cell, accuracy, nearest, "the state nearest to the best network"
 
 
 def leads_to(state: State, cell: State) -> bool:
@@ -291,11 +295,12 @@ def prune(run: Run, most: int, keep: list[int]) -> tuple[np.ndarray, int]:
 
 
 def extreme(run: Run, drawn: np.ndarray, least: int, sign: int) -> int:
-    """Where in ``drawn`` the unfinished state of highest (sign 1) or lowest (-1) value is.
+    """Where in ``drawn`` the unfinished state of highest (sign 1) or lowest (-1) value is, the root apart.
 
     Finished cells are left aside, as most are worth 0: they are not in the table.
     """
-    states = [i for i, node in enumerate(drawn.tolist()) if run.visits[node] >= least and not run.states[node].finished]
+    nodes = enumerate(drawn.tolist())
+    states = [i for i, node in nodes if node > 0 and run.visits[node] >= least and not run.states[node].finished]
     return max(states, key=lambda i: (sign * run.value[drawn[i]], run.visits[drawn[i]]), default=0)
 
 
@@ -342,8 +347,9 @@ def arrange(run: Run, most: int) -> Drawing:
 
 def colour_limits(run: Run) -> tuple[float, float]:
     """Quantiles of the values of much visited nodes, so that a few low ones do not take up all colours."""
-    most_visited = np.argsort(-run.visits, kind="stable")[:MAX_DRAWN]
-    low, high = np.quantile(run.value[most_visited], QUANTILES).tolist()
+    most_visited = run.value[np.argsort(-run.visits, kind="stable")[:MAX_DRAWN]]
+    in_table = most_visited[most_visited > 0]  # a finished cell outside the table is worth 0
+    low, high = np.quantile(in_table, QUANTILES).tolist() if len(in_table) else (0.0, 1.0)
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
 
@@ -352,12 +358,12 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
     s, (low, high), (q, r) = run.settings, colour_limits(run), QUANTILES
     return [
         f"Table: {run.table}.",
-        f"Cells of up to {s['max_nodes']} vertices and {s['max_edges']} edges; {s['metric']} accuracy, {s['lookup']} lookup,"
-        f" {plain(s['method'])}, Cp {s['cp']:g}, seed {s['seed']}.",
+        f"Cells of up to {s['max_nodes']} vertices and {s['max_edges']} edges; {s['metric']} accuracy,"
+        f" {s['lookup']} lookup, {s['method']}, Cp {s['cp']:g}, seed {s['seed']}.",
         f"Outcome: {plain(run.outcome)}, at {run.samples:,} unique samples; best accuracy {drawing.best_accuracy:.7f}.",
         drawn_nodes(run, drawing) + " Lines lead to first parents.",
-        f"Colours from {low:.4f} to {high:.4f}, the {q:.0%} and {r:.0%} quantiles of the"
-        f" {min(MAX_DRAWN, len(run.states)):,} most visited nodes; values beyond have the colour of the end.",
+        f"Colours from {low:.4f} to {high:.4f}, the {q:.0%} and {r:.0%} quantiles of the values above 0 of the"
+        f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end.",
     ]
 
 
@@ -380,41 +386,40 @@ def draw_tree(run: Run, drawing: Drawing, folder: Path) -> list[Path]:
     value, visits = run.value[drawing.drawn], run.visits[drawing.drawn]
     finished = np.array([run.states[i].finished for i in drawing.drawn])
     xy = np.column_stack((drawing.x, drawing.y))
-    margin = 0.04
-    axes.set(xlim=(xy[:, 0].min() - margin, xy[:, 0].max() + margin), ylim=(xy[:, 1].min() - margin, xy[:, 1].max() + margin))
-    style = {"cmap": COLOURS, "norm": Normalize(*colour_limits(run))}
+    (left, bottom), (right, top) = xy.min(axis=0) - 0.04, xy.max(axis=0) + 0.04
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    style = {"cmap": COLOURS, "norm": Normalize(*colour_limits(run)), "rasterized": len(xy) > MAX_IN_PAGE}  # else 27 MB
     order = np.argsort(visits, kind="stable")  # what is visited most comes on top
     lines = order[drawing.parent[order] >= 0]
-    rays = LineCollection(np.stack((xy[drawing.parent[lines]], xy[lines]), 1), array=value[lines], lw=0.5, alpha=0.45, **style)
-    axes.add_collection(rays)
-    for path, colour in ((drawing.low, LOW), (drawing.high, HIGH), (drawing.best, BEST)):
+    rays = np.stack((xy[drawing.parent[lines]], xy[lines]), axis=1)
+    axes.add_collection(LineCollection(rays, array=value[lines], lw=0.5, alpha=0.45, **style))
+    for path, colour in ((drawing.best, BEST), (drawing.low, LOW), (drawing.high, HIGH)):  # dashes on what is solid
         axes.plot(*xy[path].T, color="#ffffff", lw=4.5, zorder=2)  # an outline, to stand out from the lines below
         axes.plot(*xy[path].T, color=colour, lw=2.4, ls=DASHES[colour], zorder=2.5)
     for marker, chosen, zorder in (("s", order[finished[order]], 3), ("o", order[~finished[order]], 4)):
-        dots = axes.scatter(
-            *xy[chosen].T, s=areas(visits[chosen]), c=value[chosen], marker=marker, lw=0.3, ec="#333333", zorder=zorder, **style
-        )
+        look = {"marker": marker, "lw": 0.3, "ec": "#333333", "zorder": zorder, **style}
+        dots = axes.scatter(*xy[chosen].T, s=areas(visits[chosen], len(xy)), c=value[chosen], **look)
     axes.scatter(*xy[0], s=170, marker="D", fc="none", ec=BEST, lw=1.6, zorder=5)
     axes.scatter(*xy[drawing.best[-1]], s=260, marker="*", fc="#ffffff", ec=BEST, lw=1.3, zorder=6)
     decorate(figure, dots, run, drawing)
     return save(figure, folder, "tree")
 
 
-def areas(visits: np.ndarray) -> np.ndarray:
-    """Square points for numbers of visits, which span five orders of magnitude."""
-    return 4 * np.asarray(visits, float) ** 0.3
+def areas(visits: np.ndarray | int, drawn: int) -> np.ndarray:
+    """Square points for numbers of visits, which span five orders of magnitude; where few are drawn, they are larger."""
+    return 4 * np.asarray(visits, float) ** 0.3 * min(8, max(1, MAX_DRAWN / drawn) ** 0.7)
 
 
 def decorate(figure: plt.Figure, dots, run: Run, drawing: Drawing) -> None:
     """Title, colour bar, legend and caption, in a column on the right."""
     left, text = 0.705, {"parse_math": False, "color": "#222222"}  # a $ in the name of a table is a $
     figure.text(left, 0.935, "Where the search has been", size=16, weight="bold", **text)
-    bar = figure.colorbar(dots, cax=figure.add_axes((left, 0.875, 0.27, 0.018)), orientation="horizontal", extend="both")
+    place = figure.add_axes((left, 0.875, 0.27, 0.018))
+    bar = figure.colorbar(dots, cax=place, orientation="horizontal", extend="both")
     bar.set_label(f"value: mean {run.settings['metric']} accuracy found from there (x_bar)", size=9)
-    figure.legend(
-        handles=legend(run, drawing), loc="upper left", bbox_to_anchor=(left - 0.01, 0.80), fontsize=9.5, frameon=False, labelspacing=0.75
-    )
-    lines = [textwrap.fill(sentence, 52) for sentence in caption(run, drawing)]
+    look = {"fontsize": 9.5, "frameon": False, "labelspacing": 0.75}
+    figure.legend(handles=legend(run, drawing), loc="upper left", bbox_to_anchor=(left - 0.01, 0.80), **look)
+    lines = [textwrap.fill(sentence, 50) for sentence in caption(run, drawing)]
     figure.text(left, 0.03, "\n\n".join(lines), size=9.5, va="bottom", linespacing=1.25, **text)
 
 
@@ -422,7 +427,8 @@ def legend(run: Run, drawing: Drawing) -> list[Line2D]:
     """One line for everything that can be told apart."""
 
     def dot(label: str, area: float, marker: str = "o") -> Line2D:
-        return Line2D([], [], ls="", marker=marker, mfc="#aaaaaa", mec="#333333", mew=0.3, ms=math.sqrt(area), label=label)
+        look = {"ls": "", "mfc": "#aaaaaa", "mec": "#333333", "mew": 0.3}
+        return Line2D([], [], marker=marker, ms=math.sqrt(area), label=label, **look)
 
     def path(colour: str, label: str) -> Line2D:
         return Line2D([], [], color=colour, lw=2.2, ls=DASHES[colour], label=label)
@@ -435,7 +441,7 @@ def legend(run: Run, drawing: Drawing) -> list[Line2D]:
         path(LOW, "low-value path: to the state of lowest value"),
         dot("finished cell (0 where it is not in the table)", 30, "s"),
         dot("state under construction", 30),
-        *(dot(f"{n:,} visits", areas(n)) for n in (10, 1_000, 100_000) if n <= run.visits.max()),
+        *(dot(f"{n:,} visits", areas(n, len(drawing.drawn))) for n in (10, 1_000, 100_000) if n <= run.visits.max()),
     ]
 
 
@@ -447,7 +453,7 @@ def save(figure: plt.Figure, folder: Path, name: str) -> list[Path]:
         with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": name}):
             warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
             figure.savefig(pixels, dpi=120)
-            figure.savefig(paths[1], metadata={"Date": None})
+            figure.savefig(paths[1], dpi=200, metadata={"Date": None})
         fewer_colours(Image.open(pixels).convert("RGB")).save(paths[0], optimize=True)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
@@ -503,11 +509,12 @@ def draw_cell(state: State, title: str, folder: Path) -> list[Path]:
     axes.set(xlim=(-wide / 2 - 0.2, size[0] - wide / 2 - 0.2), ylim=(-reach[-1] - 0.2, size[1] - reach[-1] - 0.2))
     axes.set_axis_off()
     for x, y, side in edges:
-        axes.add_patch(FancyArrowPatch(path=edge_curve(x * step, y * step, side, wide, high), arrowstyle="-|>", mutation_scale=13, lw=1.4, color="#444444"))
+        curve = edge_curve(x * step, y * step, side, wide, high)
+        axes.add_patch(FancyArrowPatch(path=curve, arrowstyle="-|>", mutation_scale=13, lw=1.4, color="#444444"))
     for i, name in enumerate(names[: state.vertices]):
         colour = BOXES[cells.OPERATIONS.index(name)] if name in cells.OPERATIONS else PLAIN
-        box = FancyBboxPatch((i * step - wide / 2, -high / 2), wide, high, boxstyle="round,pad=0,rounding_size=0.15", fc=colour, ec="#333333", lw=1)
-        axes.add_patch(box)
+        look = {"boxstyle": "round,pad=0,rounding_size=0.15", "fc": colour, "ec": "#333333", "lw": 1}
+        axes.add_patch(FancyBboxPatch((i * step - wide / 2, -high / 2), wide, high, **look))
         axes.text(i * step, 0, name.replace("-bn", "\nbn", 1), ha="center", va="center", size=10)
     words = textwrap.fill(title, max(24, int(size[0] * 8)))
     axes.text(-wide / 2, size[1] - reach[-1] - 0.35, words, va="top", size=10, color="#222222", parse_math=False)
@@ -554,8 +561,11 @@ def write_page(run: Run, drawing: Drawing, folder: Path) -> Path:
 def page_data(run: Run, drawing: Drawing) -> dict:
     """What the page draws; lists have one entry for each drawn node."""
     states = [run.states[i] for i in drawing.drawn.tolist()]
-    lines = (("low-value path", drawing.low, LOW), ("high-value path", drawing.high, HIGH), ("best path", drawing.best, BEST))
-    dashes = {BEST: [], HIGH: [11, 3], LOW: [3, 3]}
+    paths = [
+        {"label": "best path", "nodes": drawing.best, "colour": BEST, "dashes": []},
+        {"label": "low-value path", "nodes": drawing.low, "colour": LOW, "dashes": [3, 3]},
+        {"label": "high-value path", "nodes": drawing.high, "colour": HIGH, "dashes": [11, 3]},
+    ]
     return {
         "total": len(run.states),
         "number": drawing.drawn.tolist(),
@@ -570,7 +580,7 @@ def page_data(run: Run, drawing: Drawing) -> dict:
         "records": records(run),
         "best": drawing.best[-1],
         "best_is": drawing.best_is,
-        "paths": [{"label": label, "nodes": nodes, "colour": colour, "dashes": dashes[colour]} for label, nodes, colour in lines],
+        "paths": paths,
         "value_is": f"value: mean {run.settings['metric']} accuracy",
         "limits": colour_limits(run),
         "colours": [to_hex(colour) for colour in matplotlib.colormaps[COLOURS](np.linspace(0, 1, 48))],
@@ -598,7 +608,7 @@ def build_parser() -> command.Parser:
     add = parser.add_argument
     add("folder", nargs="?", type=Path, default=Path("results"), metavar="DIR", help="the --out of a search")
     add("--html", action="store_true", help="write tree.html, too: an interactive page")
-    add("--max-drawn", type=command.whole_number(20), help=f"at most so many nodes, those with most visits; without it {MAX_DRAWN:,} in the picture and {MAX_IN_PAGE:,} in the page")
+    add("--max-drawn", type=command.whole_number(20), help=f"at most so many nodes, those with most visits; without it {MAX_DRAWN:,} in the picture, {MAX_IN_PAGE:,} in the page")
     add("--cell", metavar="best|JSON", help='draw one cell instead: the best network of the search, or {"adj_mat": ..., "node_list": ...}')
     add("--out", type=Path, metavar="FOLDER", help="where the pictures go; without it into DIR")
     return parser
@@ -628,8 +638,8 @@ def show_cell(wanted: str, folder: Path, out: Path) -> list[Path]:
     cell, accuracy, *_ = best_network(run)
     if cell is None:
         raise InputError(f"the search in {folder} has found no network yet")
-    title = f"Best network: {run.settings['metric']} accuracy {accuracy:.7f}, seed {run.settings['seed']}. Table: {run.table}."
-    return draw_cell(cell, title, out)
+    words = f"Best network: {run.settings['metric']} accuracy {accuracy:.7f}, seed {run.settings['seed']}."
+    return draw_cell(cell, f"{words} Table: {run.table}.", out)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def check_logs(browser, folder):
 def hover(page, node, click=False):
     """Move the mouse over a node of the canvas."""
     canvas = page.find_element(By.ID, "tree")
-    dx, dy = page.execute_script("return [screenX(arguments[0]) - size.w / 2, screenY(arguments[0]) - size.h / 2]", node)
+    script = "return [screenX(arguments[0]) - size.w / 2, screenY(arguments[0]) - size.h / 2]"
+    dx, dy = page.execute_script(script, node)
     actions = webdriver.ActionChains(page, duration=0).move_to_element_with_offset(canvas, round(dx), round(dy))
     (actions.click() if click else actions).perform()
 
@@ -148,7 +149,8 @@ def test_the_slider_goes_through_the_search(page, tree):
 def ink(page):
     """How many pixels of the canvas are not blank."""
     return page.execute_script(
-        "draw(); const seen = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});"
+        "draw(); const copy = new OffscreenCanvas(canvas.width, canvas.height);"
+        "const seen = copy.getContext('2d', {willReadFrequently: true});"
         "seen.drawImage(canvas, 0, 0); const all = seen.getImageData(0, 0, canvas.width, canvas.height).data;"
         "let n = 0; for (let i = 3; i < all.length; i += 4) n += all[i] > 0; return n"
     )
