@@ -1,0 +1,286 @@
+"""``python visualize.py`` as a user runs it; the page in tests/test_visualize_page.py."""
+
+import json
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from conftest import ROOT, assert_refused, run
+from PIL import Image
+
+import visualize
+from arch_generator import State, arch_generator
+from checkpoint import Checkpoint
+from MCTS import MCTS
+from nasbench_dataset import cells
+from nasbench_dataset.table import EMBEDDED, load
+from net_training import NetTrainer
+
+CELL = '{"adj_mat": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "node_list": ["input", "maxpool3x3", "output"]}'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run that found its target."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert run("MCTS.py", "--max-nodes", 4, "--seed", 0, "--quiet", "--out", folder).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory):
+    """A run that was killed after its first save: no summary.json."""
+    folder = tmp_path_factory.mktemp("unfinished")
+    search = MCTS(NetTrainer(load(EMBEDDED), arch_generator(5), "test", "exact"), 1)
+    search.search(samples=400)
+    main, files = search.saved()
+    with Checkpoint(folder) as saves:
+        saves.save(lambda: ({**main, "outcome": None, "seconds": 1.0}, files))
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The finished run, to be damaged."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def check_pictures(folder, name):
+    """A PNG with something on it, and an SVG; returns the text of the latter."""
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = np.asarray(Image.open(png).convert("L"))
+    assert pixels.std() > 5 and min(pixels.shape) > 100
+    assert (pixels[[0, -1]] > 250).all() and (pixels[:, [0, -1]] > 250).all()  # nothing runs out of it
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    return svg.read_text()
+
+
+# --- the picture of a tree --------------------------------------------------------------------
+
+
+def test_the_tree_of_a_finished_run(finished, tmp_path):
+    result = run("visualize.py", finished, "--html", "--out", tmp_path / "new")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    summary = json.loads((finished / "summary.json").read_text())
+    nodes = json.loads((finished / "nodes").read_text())
+    svg = check_pictures(tmp_path / "new", "tree")  # it has every line of text as a comment
+    for text in (
+        f"{len(nodes['n'])} of {len(nodes['n'])} nodes: all of them",
+        f"seed {summary['seed']}",
+        f"{summary['unique_samples']} unique samples",
+        f"{summary['best_accuracy']:.7f}",
+        "not NAS-Bench-101 itself",
+        "up to 4 vertices",
+    ):
+        assert text in result.stdout
+        assert text in svg.replace("\n", " ") or text in " ".join(svg.split())
+    for label in ("root", "best path", "high-value path", "low-value path", "x_bar"):
+        assert label in svg
+    assert (tmp_path / "new" / "tree.html").stat().st_size > 10_000
+
+
+def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
+    for name in "ab":
+        assert run("visualize.py", finished, "--html", "--out", tmp_path / name).returncode == 0
+    for name in ("tree.png", "tree.svg", "tree.html"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_run_that_was_killed_can_be_drawn(unfinished, tmp_path):
+    result = run("visualize.py", unfinished, "--out", tmp_path, "--max-drawn", 60)
+    assert result.returncode == 0, result.stderr
+    assert "Table: not known" in result.stdout and "not ended" in result.stdout
+    check_pictures(tmp_path, "tree")
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_a_search_that_has_just_begun(samples, tmp_path):
+    assert run("MCTS.py", "--seed", 1, "--samples", samples, "--quiet", "--out", tmp_path).returncode == 0
+    assert visualize.main([str(tmp_path), "--html"]) == 0
+    check_pictures(tmp_path, "tree")
+
+
+def test_the_tree_of_a_search_with_the_meta_dnn(tmp_path):
+    options = ["--max-nodes", 4, "--seed", 0, "--samples", 15, "--quiet", "--out", tmp_path]
+    assert run("MCTS_metaDNN.py", *options).returncode == 0
+    result = run("visualize.py", tmp_path)
+    assert result.returncode == 0 and "mcts-metadnn" in result.stdout
+    check_pictures(tmp_path, "tree")
+
+
+def test_a_save_that_was_interrupted_while_renaming_is_read(copy):
+    """The state after a kill between two renamings: see checkpoint.py."""
+    before = visualize.read_run(copy)
+    (copy / "search").rename(copy / "search.new")
+    (copy / "nodes").rename(copy / "nodes.new")
+    (copy / "nodes").write_bytes(b"of the save before")
+    assert visualize.read_run(copy).states == before.states
+
+
+def test_a_summary_of_another_search_is_not_believed(copy):
+    summary = json.loads((copy / "summary.json").read_text())
+    (copy / "summary.json").write_text(json.dumps(summary | {"seed": 5}))
+    assert visualize.read_run(copy).table.startswith("not known")
+
+
+def test_the_folder_of_the_run_is_only_added_to(copy):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    assert run("visualize.py", copy).returncode == 0
+    after = {path.name: path.read_bytes() for path in copy.iterdir()}
+    assert set(after) - set(before) == {"tree.png", "tree.svg"}
+    assert all(after[name] == content for name, content in before.items())
+
+
+def test_keras_and_the_search_are_not_imported():
+    code = "import sys, visualize; sys.exit(bool({'keras', 'MCTS', 'net_training'} & set(sys.modules)))"
+    assert run("-c", code).returncode == 0
+
+
+# --- what is drawn ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [20, 50, 120, 300, 10_000])
+def test_a_pruned_tree_is_connected_and_as_large_as_allowed(unfinished, most):
+    tree = visualize.read_run(unfinished)
+    drawing = visualize.arrange(tree, most)
+    drawn = set(drawing.drawn.tolist())
+    assert 0 in drawn and len(drawn) <= most
+    assert all(int(tree.parent[i]) in drawn for i in drawn - {0})
+    assert tree.parent[drawing.drawn[1:]].tolist() == drawing.drawn[drawing.parent[1:]].tolist()
+    best = set(drawing.drawn[drawing.best].tolist())
+    assert drawn == best | set(np.flatnonzero(tree.visits >= drawing.least).tolist())
+    more = np.flatnonzero(tree.visits >= drawing.least - 1)
+    assert len(drawn) == len(tree.states) or len(best | set(more.tolist())) > most or drawing.least == 1
+
+
+def test_children_are_one_ring_further_out_and_no_two_nodes_share_a_place(unfinished):
+    tree = visualize.read_run(unfinished)
+    drawing = visualize.arrange(tree, 10_000)
+    radius = np.hypot(drawing.x, drawing.y)
+    assert (radius[1:] > radius[drawing.parent[1:]] + 1e-6).all() and radius.max() == pytest.approx(1)
+    assert len(set(zip(drawing.x.round(7).tolist(), drawing.y.round(7).tolist()))) == len(tree.states)
+
+
+def test_paths_lead_from_the_root_to_the_extremes(unfinished):
+    tree = visualize.read_run(unfinished)
+    drawing = visualize.arrange(tree, 100)
+    value = tree.value[drawing.drawn]
+    for path in (drawing.best, drawing.high, drawing.low):
+        assert path[0] == 0 and drawing.parent[path[1:]].tolist() == path[:-1]
+    states = [
+        i for i, node in enumerate(drawing.drawn)
+        if node > 0 and not tree.states[node].finished and tree.visits[node] >= drawing.least
+    ]  # fmt: skip
+    assert value[drawing.high[-1]] == value[states].max()
+    assert value[drawing.low[-1]] == value[states].min()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_network_is_that_of_the_search(seed, tmp_path):
+    options = ["--max-nodes", 4, "--seed", seed, "--samples", 40, "--quiet", "--out", tmp_path]
+    assert run("MCTS.py", *options).returncode == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    tree = visualize.read_run(tmp_path)
+    cell, accuracy, node, what = visualize.best_network(tree)
+    assert cell.to_dict() == summary["best_network"] and accuracy == summary["best_accuracy"]
+    assert tree.states[node] == cell if what == "the best network" else visualize.leads_to(tree.states[node], cell)
+
+
+# --- a cell -----------------------------------------------------------------------------------
+
+
+def test_cells_are_drawn(finished, tmp_path):
+    best = run("visualize.py", finished, "--cell", "best", "--out", tmp_path / "best")
+    assert best.returncode == 0, best.stderr
+    svg = check_pictures(tmp_path / "best", "cell")
+    assert "0.9359642" in svg and "input" in svg and "conv3x3" in svg and "output" in svg
+    given = run("visualize.py", "--cell", CELL, tmp_path / "given")
+    assert given.returncode == 0, given.stderr
+    assert "maxpool3x3" in check_pictures(tmp_path / "given", "cell")
+
+
+def test_every_edge_of_a_cell_is_drawn_once_and_arcs_pass_no_vertex():
+    for vertices in range(2, 8):
+        for edges in np.random.default_rng(0).integers(0, 1 << vertices * (vertices - 1) // 2, 40).tolist():
+            drawn = visualize.arcs(State((0,) * (vertices - 2), edges))
+            assert sum(cells.edge_bit(x, y) for x, y, _ in drawn) == edges
+            assert all((side == 0) == (y == x + 1) for x, y, side in drawn)
+
+
+def test_arcs_that_need_not_cross_do_not():
+    crossing = visualize.arcs(State((0, 0), cells.edge_bit(0, 2) | cells.edge_bit(1, 3)))
+    assert {side for *_, side in crossing} == {1, -1}
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["absent"], "there is no folder absent"),
+        (["README.md"], "there is no folder"),
+        (["tests"], "no search is saved in tests"),
+        (["--max-drawn", 0], "--max-drawn"),
+        (["--cell", "{"], "--cell is neither best nor a cell"),
+        (["--cell", "[" * 100_000], "--cell is neither"),
+        (["--cell", "{}"], "a state is an object"),
+        (["--cell", CELL.replace("maxpool", "minpool")], "minpool3x3"),
+        (["--cell", CELL.replace("1, 1", "1, 2")], "neither 0 nor 1"),
+        (["--cell", "best", "absent"], "there is no folder absent"),
+        (["--cell", CELL, "--out", "/proc/nowhere"], "choose another --out"),
+        (["--cell", CELL, "--out", ROOT / "LICENSE"], "choose another --out"),
+    ],
+)
+def test_wrong_arguments_and_input_are_refused_in_one_line(arguments, words):
+    assert_refused(run("visualize.py", *arguments), words)
+
+
+@pytest.mark.parametrize("name", ["search", "nodes", "dangling_nodes"])
+def test_damaged_files_are_refused_in_one_line(copy, name):
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[: len(content) // 2])
+    assert_refused(run("visualize.py", copy), "damaged")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"seed": NaN'])
+def test_a_damaged_summary_is_refused(copy, content):
+    (copy / "summary.json").write_bytes(content)
+    with pytest.raises(visualize.InputError, match=r"damaged \(summary.json\)"):
+        visualize.read_run(copy)
+
+
+@pytest.mark.parametrize(
+    "column, entry, value",
+    [
+        ("parent", 5, 9), ("parent", 0, 0), ("parent", 3, "0"), ("n", 4, 10**9), ("n", 4, 0), ("x_bar", 2, 1.5),
+        ("x_bar", 2, None), ("operations", 3, [0] * 9), ("operations", 3, [7]), ("edges", 1, 1 << 20), ("edges", 1, -1),
+    ],
+)  # fmt: skip
+def test_trees_that_no_search_makes_are_refused(copy, column, entry, value):
+    """As a hostile file would be: with a right checksum."""
+    with Checkpoint(copy) as saves:
+        main, files = saves.load()
+        nodes = json.loads(files["nodes"])
+        nodes[column][entry] = value
+        content = {key: main[key] for key in main if key not in ("format", "version")}
+        saves.save(lambda: (content, {**files, "nodes": json.dumps(nodes).encode()}))
+    with pytest.raises(visualize.InputError, match="damaged"):
+        visualize.read_run(copy)
+
+
+def test_hostile_text_in_a_summary_is_only_text(copy):
+    summary = json.loads((copy / "summary.json").read_text())
+    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ \ud800 \n @@DATA@@ \x1b[31m"
+    (copy / "summary.json").write_text(json.dumps(summary | {"dataset": hostile}))
+    result = run("visualize.py", copy, "--html")
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    check_pictures(copy, "tree")
+    page = (copy / "tree.html").read_text()
+    assert page.count("<script") == 2 and "<img" not in page and "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+    assert sys.getsizeof(page) < 200_000
