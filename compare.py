@@ -34,7 +34,7 @@ from nasbench_dataset.table import METRICS, Table, default_path, write_atomicall
 from net_training import LOOKUPS, NetTrainer
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
-AT = (1_000, 5_000, 10_000, 20_000, 40_000)  # numbers of samples at which methods are compared
+AT = "1000,5000,10000,20000,40000"
 ENGINES = ("loky", "dask", "ray")  # joblib's processes on this machine; a cluster
 TREE_SEARCHES = ("mcts", "mcts-metadnn")
 
@@ -256,7 +256,7 @@ def at_samples(trace: list[list[float]], places: np.ndarray, column: int) -> np.
     return np.where(place < 0, np.nan, values[place])
 
 
-def summarise(method: str, results: list[dict], best_test: float, budget: int) -> dict:
+def summarise(method: str, results: list[dict], best_test: float, at: list[int]) -> dict:
     """The statistics of one method.
 
     Returns
@@ -264,12 +264,13 @@ def summarise(method: str, results: list[dict], best_test: float, budget: int) -
     dict
         ``solved``: share of trials that found the best cell; ``samples_to_best``: mean and sd of those, and
         quartiles of all trials, where one that did not find it counts as more than any (None); ``at``: mean test
-        accuracy and mean test regret of the best so far after some numbers of samples.
+        accuracy and mean test regret of the best so far after the numbers of samples in ``at``, as far as all trials
+        went that did not end before.
     """
     needed = [result["samples"] for result in results if result["outcome"] == "found"]
     censored = np.array(needed + [math.inf] * (len(results) - len(needed)))
     quartiles = np.quantile(censored, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
-    places = np.array([n for n in AT if n <= budget])
+    places = np.array(at, int)
     ran_out = [r["samples"] for r in results if r["outcome"] == "samples"]
     accuracies = np.array([at_samples(result["trace"], places, 2) for result in results])
     reached = [n for n in places.tolist() if not ran_out or n <= min(ran_out)]
@@ -447,6 +448,7 @@ def build_parser() -> command.Parser:
     add("--trials", type=number(1), default=30, help="of each method, with the seeds 0, 1, 2, ...")
     add("--samples", type=number(1), help="end a trial after so many unique samples; without it when it has the best cell")
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help="end a trial as stalled after so many proposals (tree search: episodes) without a new sample")
+    add("--at", type=sample_numbers, default=AT, metavar="N,N,...", help="numbers of samples at which the best so far is reported")
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     add("--dataset", metavar="PATH", help="the table, as for MCTS.py")
@@ -458,6 +460,11 @@ def build_parser() -> command.Parser:
     add("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where results go; trials that are there are not run again")
     add("--quiet", action="store_true", help="no progress line")
     return parser
+
+
+def sample_numbers(text: str) -> tuple[int, ...]:
+    """An argparse type: whole numbers separated by commas, ascending."""
+    return tuple(sorted(map(command.whole_number(1), text.split(","))))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -502,8 +509,8 @@ def report(results: list[dict], options, table: Table, trainer: NetTrainer) -> N
     for result in results:
         groups[result["trial"]["method"]].append(result)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
-    budget = options.samples or cells.cell_count(options.max_nodes)
-    summaries = [summarise(method, of_method, best_test, budget) for method, of_method in groups.items()]
+    most = options.samples or cells.cell_count(options.max_nodes)
+    summaries = [summarise(method, of_method, best_test, [n for n in options.at if n <= most]) for method, of_method in groups.items()]
     domain = f"up to {options.max_nodes} vertices and {options.max_edges} edges, {options.lookup} lookup, guided by {options.metric} accuracy"
     kind = "measured table" if table.measured else "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
     limit = f", at most {options.samples:,} samples" if options.samples else ""

@@ -155,7 +155,7 @@ def test_statistics_by_hand():
         result_of("samples", 6_000, [[1, 0.8, 0.6]]),
         result_of("stalled", 500, [[1, 0.8, 0.8]]),
     ]
-    summary = compare.summarise("x", results, 0.9, 10_000)
+    summary = compare.summarise("x", results, 0.9, [1_000, 5_000, 10_000])
     assert summary["solved"] == 0.5 and summary["stalled"] == 1
     assert summary["samples_to_best"] == {"mean": 3_000, "sd": pytest.approx(1_000 * math.sqrt(2)), "quartiles": [2_000, 4_000, None]}
     assert list(summary["at"]) == [1_000, 5_000]  # one trial had no more than 6,000
@@ -194,6 +194,7 @@ def test_unknown_methods_and_options(method):
         (["--methods", "hyperband"], "4, 12 and 36 epochs"),
         (["--cluster", "tcp://nowhere:1"], "--cluster needs --backend"),
         (["--trials", 0], "--trials"),
+        (["--at", "100,many"], "'many'"),
         (["--dataset", "absent"], "cannot read the table"),
         (["--out", ROOT / "LICENSE"], "--out"),
     ],
