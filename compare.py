@@ -92,8 +92,14 @@ class Trial:
         return f"{self.method.replace(':', '_')}-{self.seed}-{digest[:16]}.json"
 
 
-def run_trial(trial: Trial, dataset: str) -> dict:
+def run_trial(trial: Trial, dataset: str | None) -> dict:
     """Run a trial in this process; the dict that its file holds.
+
+    Parameters
+    ----------
+    trial : Trial
+    dataset : str, optional
+        Where the table is; by default the table that is searched when none is named.
 
     Returns
     -------
@@ -104,7 +110,7 @@ def run_trial(trial: Trial, dataset: str) -> dict:
     table = _table(dataset)
     trainer = NetTrainer(table, arch_generator(trial.max_nodes, trial.max_edges), trial.metric, trial.lookup)
     if trainer.fingerprint() != trial.table:
-        raise InputError(f"the table {dataset} is another one here than where the comparison was started")
+        raise InputError(f"the table {dataset or default_path()} is another one here than where the comparison was started")
     search = new_search(trial.method, trainer, trial.seed)
     started = time.perf_counter()
     outcome = search.search(trial.samples, trial.patience)
@@ -126,8 +132,8 @@ def run_trial(trial: Trial, dataset: str) -> dict:
 
 
 @lru_cache(maxsize=1)
-def _table(dataset: str) -> Table:
-    return open_table(dataset)
+def _table(dataset: str | None) -> Table:
+    return open_table(dataset or str(default_path()))
 
 
 def new_search(method: str, trainer: NetTrainer, seed: int) -> "MCTS | baselines.Search":
@@ -200,7 +206,8 @@ def run_parallel(trials: list[Trial], options) -> Iterator[dict]:
 
     if not trials:
         return
-    dataset = str(Path(options.dataset).resolve())
+    # On another machine the project can lie elsewhere, and the table with it; a named one has to be at its place.
+    dataset = None if options.dataset == str(default_path()) else str(Path(options.dataset).resolve())
     with engine(options):
         # Ray cannot hand results over one by one: there, they come whenever so many have ended.
         at_once = len(trials) if options.backend != "ray" else 4 * (options.jobs or 16)
@@ -228,7 +235,7 @@ def engine(options) -> Iterator[None]:
         from ray.util.joblib import register_ray
 
         here = {"working_dir": str(Path(__file__).parent), "excludes": [".git", "results*", "comparison*"]}
-        ray.init(options.cluster, num_cpus=None if options.cluster else options.jobs, runtime_env=here, log_to_driver=False)
+        ray.init(options.cluster, num_cpus=None if options.cluster else options.jobs, runtime_env=here, log_to_driver=False, logging_level="ERROR")
         register_ray()
         try:
             with joblib.parallel_config("ray"):
