@@ -16,6 +16,7 @@ worth 0 but is not backed up when it is created. As a consequence a few searches
 those end as "stalled".
 """
 
+import argparse
 import json
 import math
 import random
@@ -39,6 +40,11 @@ from net_training import LOOKUPS, NetTrainer
 CP = 2.0  # exploration constant of UCT; the original's value
 MAX_CP = 1e6  # far beyond it, UCT is no finite number any more
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
+PRESETS = {  # what a preset sets where the option itself is not given; README: what each is worth
+    "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "fresh_rollouts": 0},
+    "tuned": {"cp": 0.03, "backup": "path", "close_exhausted": True, "fresh_rollouts": 0},
+}
+BACKUPS = ("first-parent", "path")
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
 FAILURES = 1_001  # cells outside the table after which a rollout gives up; the original's value
 PROGRESS_SECONDS = 0.2  # between two updates of the progress line
@@ -51,7 +57,7 @@ class Node:
     ----------
     state : State
     parent : Node or None
-        The node from which this one was first created.
+        The node from which this one was first created; with back-up along the path, last reached.
     n, x_bar : int, float
         Visits, and the mean of what was backed up through this node, its own evaluation included.
     children : list of Node
@@ -60,9 +66,11 @@ class Node:
         The successors not known to be in the tree; None until the node is first selected.
     dead : int
         The number of actions that lead to ``None``.
+    closed : bool
+        Whether nothing new can come of it: never selected again. Only with ``close_exhausted``.
     """
 
-    __slots__ = ("state", "parent", "n", "x_bar", "children", "fresh", "dead")
+    __slots__ = ("state", "parent", "n", "x_bar", "children", "fresh", "dead", "closed")
 
     def __init__(self, state: State, parent: "Node | None", value: float):
         self.state, self.parent = state, parent
@@ -70,6 +78,7 @@ class Node:
         self.children: list[Node] = []
         self.fresh: list[State] | None = None
         self.dead = 0
+        self.closed = False
 
     def look_around(self, generator: arch_generator) -> None:
         """Find out where the actions lead, at the first selection."""
@@ -78,7 +87,7 @@ class Node:
         self.dead = len(successors) - len(self.fresh)
 
     def back_up(self, reward: float) -> None:
-        """Tell every ancestor along the first parents of a reward, the node itself excluded."""
+        """Tell every ancestor along the parents of a reward, the node itself excluded."""
         node = self.parent
         while node is not None:
             node.n += 1
@@ -202,6 +211,14 @@ class MCTS:
         The same seed, options and table give the same trace.
     cp : float
         Exploration constant of UCT.
+    backup : str
+        ``"first-parent"``: along the nodes from which each node was first created, as in the original;
+        ``"path"``: along the way walked.
+    close_exhausted : bool
+        Never select again a visited finished cell, nor a state all of whose actions lead to such or to ``None``.
+    fresh_rollouts : int
+        Where a rollout leads to a cell already sampled, draw it again up to so many times. With ``close_exhausted``,
+        a new state of which none of them gives a new sample is closed, too.
 
     Attributes
     ----------
@@ -217,11 +234,20 @@ class MCTS:
 
     method = "mcts"
 
-    def __init__(self, trainer: NetTrainer, seed: int, cp: float = CP):
+    def __init__(
+        self,
+        trainer: NetTrainer,
+        seed: int,
+        cp: float = CP,
+        backup: str = "first-parent",
+        close_exhausted: bool = False,
+        fresh_rollouts: int = 0,
+    ):
         self.trainer, self.generator, self.seed = trainer, trainer.generator, seed
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
-        self.cp = cp
+        self.cp, self.backup = cp, backup
+        self.close_exhausted, self.fresh_rollouts = close_exhausted, fresh_rollouts
         self._exploration = 2 * cp * math.sqrt(2)
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
@@ -245,7 +271,8 @@ class MCTS:
         Returns
         -------
         outcome : str
-            ``"found"`` (the target), ``"samples"``, ``"stalled"`` or ``"interrupted"`` (``stop_requested`` was set).
+            ``"found"`` (the target), ``"samples"``, ``"exhausted"`` (all is closed), ``"stalled"`` or
+            ``"interrupted"`` (``stop_requested`` was set).
         """
         if self.root is None:
             self.root = self.expand(None, ROOT)
@@ -254,6 +281,8 @@ class MCTS:
                 return "found"
             if samples is not None and self.trainer.unique_samples >= samples:
                 return "samples"
+            if self.root.closed:
+                return "exhausted"
             if self.episodes - self.episode_of_last_sample >= patience:
                 return "stalled"
             if self.stop_requested:
@@ -267,6 +296,12 @@ class MCTS:
         node = self.root
         while True:
             child = self.select(node)
+            if child is None and self.close_exhausted:  # all that the node leads to is closed, so it is, too
+                node.closed = True
+                if node is self.root:
+                    break
+                node = self.root
+                continue
             if child is None:
                 node.back_up(0.0)
                 break
@@ -275,6 +310,8 @@ class MCTS:
                 if child.x_bar > 0:  # a cell outside the table is not backed up when it is created
                     child.back_up(child.x_bar)
                 break
+            if self.backup == "path":
+                child.parent = node  # the parents of a node are then the way on which it was last reached
             if child.state.finished:
                 child.n += 1
                 child.back_up(child.x_bar)
@@ -290,6 +327,8 @@ class MCTS:
         A state outside the tree is worth infinity, ``None`` is worth 0, and a node
 
             x_bar(child) + 2 Cp sqrt(2 ln n(node) / n(child))
+
+        With ``close_exhausted`` neither closed nodes nor ``None`` are chosen; where that leaves nothing: ``None``.
         """
         if node.fresh is None:
             node.look_around(self.generator)
@@ -300,19 +339,24 @@ class MCTS:
             node.children.append(self.tree[state])  # in the meantime it was reached on another way
         best, ties = -1.0, []
         log_n = math.log(node.n)
-        for child in node.children:
+        children = [c for c in node.children if not c.closed] if self.close_exhausted else node.children
+        for child in children:
             uct = child.x_bar + self._exploration * math.sqrt(log_n / child.n)
             if uct > best:
                 best, ties = uct, [child]
             elif uct == best:
                 ties.append(child)
-        if best <= 0:
+        if best <= 0 and not self.close_exhausted:
             ties += [None] * node.dead
-        return ties[0] if len(ties) == 1 else self.rng.choice(ties)
+        return ties[0] if len(ties) == 1 else self.rng.choice(ties or [None])
 
     def expand(self, parent: Node | None, state: State) -> Node:
         """Create the node of a state outside the tree, evaluated."""
+        sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
+        if self.close_exhausted:
+            barren = self.fresh_rollouts > 0 and self.trainer.unique_samples == sampled
+            node.closed = state.finished or barren
         if parent is not None:
             parent.children.append(node)
         return node
@@ -322,8 +366,17 @@ class MCTS:
         if state.finished:
             self.dangling_nodes.pop(state, None)
             return self.trainer.train_net(state)
-        cell = self.rollout(state)
+        cell = self.fresh_rollout(state)
         return GIVEN_UP if cell is None else self.sample(cell)
+
+    def fresh_rollout(self, state: State) -> State | None:
+        """A rollout, drawn again up to ``fresh_rollouts`` times while it leads to a cell already sampled."""
+        cell = self.rollout(state)
+        for _ in range(self.fresh_rollouts):
+            if cell is None or self.trainer.known_accuracy(cell) is None:
+                break
+            cell = self.rollout(state)
+        return cell
 
     def sample(self, cell: State) -> float:
         """The accuracy of a cell that a rollout led to."""
@@ -346,7 +399,9 @@ class MCTS:
 
     def describe(self) -> str:
         """What this kind of search is, for the banner."""
-        return f"{self.method}, Cp {self.cp:g}"
+        extras = ["back-up along the path"] * (self.backup == "path") + ["exhausted states closed"] * self.close_exhausted
+        extras += [f"rollouts drawn again up to {self.fresh_rollouts} times"] * (self.fresh_rollouts > 0)
+        return ", ".join([self.method, f"Cp {self.cp:g}", *extras])
 
     def settings(self) -> dict:
         """What has to be the same when a saved search is resumed."""
@@ -358,6 +413,9 @@ class MCTS:
             "metric": self.trainer.metric,
             "lookup": self.trainer.lookup,
             "cp": float(self.cp),
+            "backup": self.backup,
+            "close_exhausted": self.close_exhausted,
+            "fresh_rollouts": self.fresh_rollouts,
             "table": self.trainer.fingerprint(),
         }
 
@@ -408,7 +466,7 @@ class MCTS:
             raise ValueError("the last sample lies ahead")
         samples = checkpoint.numbers(main["samples"], int, 0, cells.cell_count() - 1, "samples")
         self.trainer.restore(samples, counter)
-        nodes = unpack_tree(files["nodes"], self.generator, self.episodes)
+        nodes = unpack_tree(files["nodes"], self.generator, self.episodes, self.close_exhausted)
         self.tree = {node.state: node for node in nodes}
         if len(self.tree) < len(nodes):
             raise ValueError("nodes: a state comes twice")
@@ -439,6 +497,7 @@ def pack_tree(tree: Iterable[Node]) -> bytes:
         "parent": [None if node.parent is None else number[id(node.parent)] for node in nodes],
         "n": [node.n for node in nodes],
         "x_bar": [node.x_bar for node in nodes],
+        "closed": [node.closed for node in nodes],
         "children": [
             None if node.fresh is None else [number[id(child)] for child in node.children] for node in nodes
         ],
@@ -446,24 +505,25 @@ def pack_tree(tree: Iterable[Node]) -> bytes:
     return checkpoint.to_json(columns)
 
 
-def unpack_tree(content: bytes, generator: arch_generator, episodes: int) -> list[Node]:
+def unpack_tree(content: bytes, generator: arch_generator, episodes: int, closing: bool) -> list[Node]:
     """The inverse of ``pack_tree``; a LookupError, TypeError or ValueError where it is no tree of such a search.
 
     What is not saved follows: the fresh states of a node are its successors, in order, without its children.
     """
-    names = "operations", "edges", "finished", "parent", "n", "x_bar", "children"
-    operations, edges, finished, parents, visits, means, children = checkpoint.columns(content, *names)
+    names = "operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"
+    operations, edges, finished, parents, visits, means, closed, children = checkpoint.columns(content, *names)
     checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
     checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
     checkpoint.numbers(finished, bool, False, True, "finished")
     checkpoint.numbers(parents[1:], int, 0, len(parents), "parent")
     checkpoint.numbers(visits, int, 1, episodes + 1, "n")
     checkpoint.numbers(means, float, 0, 1, "x_bar")
+    checkpoint.numbers(closed, bool, False, True, "closed")
     checkpoint.numbers(list(chain.from_iterable(filter(None, children))), int, 1, len(parents), "children")
-    nodes: list[Node] = []
-    for state, parent, n, x_bar in zip(zip(map(tuple, operations), edges, finished), parents, visits, means):
-        nodes.append(Node(State(*state), nodes[parent] if nodes else None, x_bar))
-        nodes[-1].n = n
+    nodes = [Node(State(*state), None, x_bar) for *state, x_bar in zip(map(tuple, operations), edges, finished, means)]
+    for node, parent, node.n, node.closed in zip(nodes[1:], parents[1:], visits[1:], closed[1:]):
+        node.parent = nodes[parent]
+    nodes[0].n, nodes[0].closed = visits[0], closed[0]
     placed = 1
     for node, numbers in zip(nodes, children):
         if numbers is not None:
@@ -472,6 +532,10 @@ def unpack_tree(content: bytes, generator: arch_generator, episodes: int) -> lis
     # Together with adopt(): every state is what actions lead to from the root.
     if nodes[0].state != ROOT or parents[0] is not None or placed != len(nodes):
         raise ValueError("nodes: not a tree that grew from the root")
+    for node in nodes:
+        exhausted = node.fresh == [] and all(child.closed for child in node.children)
+        if node.closed != closing if node.state.finished else node.closed and not exhausted:
+            raise ValueError("nodes: closed, but not exhausted")
     return nodes
 
 
@@ -519,7 +583,11 @@ def build_parser(description: str) -> command.Parser:
     add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate")
     add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
     add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
-    add("--cp", type=float, default=CP, help="exploration constant of UCT")
+    add("--preset", choices=PRESETS, default="original", help="sets the next four options where they are not given; tuned is ours")
+    add("--cp", type=float, default=argparse.SUPPRESS, help=f"exploration constant of UCT{in_presets('cp')}")
+    add("--backup", choices=BACKUPS, default=argparse.SUPPRESS, help=f"back up along the nodes that first created each node, or along the path walked{in_presets('backup')}")
+    add("--close-exhausted", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"never select again what can give no new cell{in_presets('close_exhausted')}")
+    add("--fresh-rollouts", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="N", help=f"draw a rollout again up to N times where it leads to a cell already sampled; with --close-exhausted, close a new state of which no draw leads to a new one{in_presets('fresh_rollouts')}")
     add("--seed", type=command.whole_number(0), help="the same seed gives the same trace; without it a fresh one is drawn")
     add("--samples", type=command.whole_number(1), help="stop after so many unique samples")
     add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
@@ -530,6 +598,11 @@ def build_parser(description: str) -> command.Parser:
     return parser
 
 
+def in_presets(option: str) -> str:
+    """For the help: what the presets set an option to."""
+    return f" ({', '.join(f'{preset}: {values[option]}' for preset, values in PRESETS.items())})"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``python MCTS.py``; returns the exit status."""
     options = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells.").parse_args(argv)
@@ -538,6 +611,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_command(options, search_class: type[MCTS], **search_options) -> int:
     """Search as the command line says, report, and write the results."""
+    preset = PRESETS[options.preset]
+    vars(options).update({**preset, **vars(options)})
+    search_options.update({name: getattr(options, name) for name in preset})
     if not 0 <= options.cp <= MAX_CP:
         raise InputError(f"--cp is {options.cp}; it must be a number from 0 to {MAX_CP:g}")
     options.dataset = options.dataset or default_path()
@@ -548,7 +624,7 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
     with checkpoint.Checkpoint(options.out, options.save_every) as saves:
         saved = saved_search(saves, options)
         seed = choose_seed(options, saved)
-        search = search_class(trainer, seed, options.cp, **search_options)
+        search = search_class(trainer, seed, **search_options)
         saver = Saver(search, saves)
         if saved:
             saver.restore(*saved)
@@ -717,6 +793,10 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "tree_nodes": len(search.tree),
         "seconds": round(seconds, 3),
         "trace": [list(pair) for pair in trainer.best_trace],
+        "preset": options.preset,
+        "backup": search.backup,
+        "close_exhausted": search.close_exhausted,
+        "fresh_rollouts": search.fresh_rollouts,
         **search.details(),
     }
 
@@ -748,10 +828,11 @@ def write_results(folder: Path, summary: dict, resumed: bool) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
 
 
-FINISHED = ("found", "samples", "stalled")
+FINISHED = ("found", "samples", "exhausted", "stalled")
 OUTCOMES = {
     "found": "the target was found",
     "samples": "the wanted number of samples was reached before the target",
+    "exhausted": "EXHAUSTED: every state is closed, the target was not found",
     "stalled": "STALLED: no new sample for --patience episodes, the target was not found",
     "interrupted": "interrupted by the user before the target was found",
 }

@@ -41,6 +41,8 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         As in ``MCTS``.
     rollouts, fit_every, epochs : int
         Predicted rollouts of an evaluation; unique samples from fit to fit; passes over the samples in a fit.
+    search_options
+        The other options of ``MCTS``.
 
     Attributes
     ----------
@@ -60,8 +62,9 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         rollouts: int = ROLLOUTS,
         fit_every: int = FIT_EVERY,
         epochs: int = meta_dnn.EPOCHS,
+        **search_options,
     ):
-        super().__init__(trainer, seed, cp)
+        super().__init__(trainer, seed, cp, **search_options)
         self.rollouts, self.fit_every, self.epochs = rollouts, fit_every, epochs
         self.predictor = meta_dnn.MetaDNN(seed)
         self.predictions: dict[State, float] = {}  # under the present weights
@@ -77,7 +80,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         """Of an unfinished state: the mean of one true rollout and of what the predicted ones are worth."""
         if state.finished:
             return super().evaluate(state)
-        cell = self.rollout(state)
+        cell = self.fresh_rollout(state)
         if cell is None:
             return GIVEN_UP
         true = self.sample(cell)
