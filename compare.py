@@ -20,14 +20,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
 import baselines
 from arch_generator import arch_generator
-from MCTS import MCTS
+from MCTS import BACKUPS, PRESETS, MCTS
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.table import METRICS, Table, default_path, write_atomically
@@ -70,12 +70,15 @@ class Trial:
     Attributes
     ----------
     method : str
-        A name in ``METHODS``; a tree search can have options after it, as in ``mcts:cp=0.5``.
+        A name that ``parse_method`` knows; a tree search can have options after it, as in ``mcts:cp=0.5``.
+    options : str
+        The options of the method, as JSON: what an alias or a preset stands for may change.
     table : str
         SHA-256 of the accuracies.
     """
 
     method: str
+    options: str
     seed: int
     max_nodes: int
     max_edges: int
@@ -150,23 +153,33 @@ def new_search(method: str, trainer: NetTrainer, seed: int) -> "MCTS | baselines
 
 def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     """``"mcts:cp=0.5"`` -> ``("mcts", {"cp": 0.5})``; InputError where there is no such method or option."""
-    name, *parts = method.split(":")
-    if name not in (*TREE_SEARCHES, *baselines.METHODS):
-        raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join((*TREE_SEARCHES, *baselines.METHODS))}")
-    options = {}
+    name, *parts = ALIASES.get(method, method).split(":")
+    known = (*TREE_SEARCHES, *ALIASES, *baselines.METHODS)
+    if name not in known:
+        raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
+    kinds = {"mcts": OPTIONS, "mcts-metadnn": OPTIONS | META_DNN_OPTIONS}.get(name, {})
+    options: dict[str, Any] = {}
     for part in parts:
         key, _, value = part.partition("=")
-        kinds = OPTIONS if name == "mcts" else OPTIONS | META_DNN_OPTIONS if name == "mcts-metadnn" else {}
         try:
-            options[key] = kinds[key](value)
+            given = kinds[key](value)
         except (KeyError, ValueError) as error:
-            known = ", ".join(f"{key}=..." for key in kinds) or "none"
-            raise InputError(f"{part!r} is no option of {name} in --methods; its options: {known}") from error
+            raise InputError(
+                f"{part!r} is no option of {name} in --methods; its options: {', '.join(kinds) or 'none'}, as in mcts:cp=0.5"
+            ) from error
+        options |= given if key == "preset" else {key: given}
     return name, options
 
 
-OPTIONS = {"cp": float}
-META_DNN_OPTIONS = {"rollouts": int, "fit_every": int, "epochs": int}
+ALIASES = {"tuned": "mcts:preset=tuned"}
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "preset": PRESETS.__getitem__,
+    "cp": float,
+    "backup": {name: name for name in BACKUPS}.__getitem__,
+    "close_exhausted": {"yes": True, "no": False}.__getitem__,
+    "fresh_rollouts": int,
+}
+META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {"rollouts": int, "fit_every": int, "epochs": int}
 
 
 # --- all trials -------------------------------------------------------------------------------
@@ -450,7 +463,7 @@ def build_parser() -> command.Parser:
     """The options of the command."""
     parser = command.Parser(description="Compare search methods on one table of NAS-Bench-101 cells.")
     add, number = parser.add_argument, command.whole_number
-    known = ", ".join((*TREE_SEARCHES, *baselines.METHODS))
+    known = ", ".join((*TREE_SEARCHES, *ALIASES, *baselines.METHODS))
     add("--methods", default="mcts,evolution,random", help=f"separated by commas, of {known}; a tree search can have options, as in mcts:cp=0.5")
     add("--trials", type=number(1), default=30, help="of each method, with the seeds 0, 1, 2, ...")
     add("--samples", type=number(1), help="end a trial after so many unique samples; without it when it has the best cell")
@@ -488,11 +501,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
     check_methods(methods, trainer)
-    trials = [
-        Trial(method, seed, options.max_nodes, options.max_edges, options.metric, options.lookup, options.samples, options.patience, trainer.fingerprint())
-        for method in methods
-        for seed in range(options.trials)
-    ]
+    trials = [new_trial(method, seed, options, trainer) for method in methods for seed in range(options.trials)]
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         results = run_missing(trials, options)
@@ -500,6 +509,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         raise InputError(f"cannot write to --out {options.out}: {error.strerror}; choose another folder") from error
     return 0
+
+
+def new_trial(method: str, seed: int, options, trainer: NetTrainer) -> Trial:
+    """A trial as the command line wants it."""
+    names = "max_nodes", "max_edges", "metric", "lookup", "samples", "patience"
+    own = json.dumps(parse_method(method)[1], sort_keys=True)
+    return Trial(method, own, seed, *(getattr(options, name) for name in names), trainer.fingerprint())
 
 
 def check_methods(methods: list[str], trainer: NetTrainer) -> None:
@@ -522,8 +538,8 @@ def report(results: list[dict], options, table: Table, trainer: NetTrainer) -> N
     kind = "measured table" if table.measured else "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
     limit = f", at most {options.samples:,} samples" if options.samples else ""
     text = markdown(summaries, options, [f"{table.describe()}", "", f"{domain}; {options.trials} trials of each method{limit}."])
-    numbers = {"settings": {**results[0]["trial"], "method": list(groups), "seed": list(range(options.trials))}, "best_test": best_test, "methods": summaries}
-    del numbers["settings"]["table"]
+    settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}
+    numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())
     write_atomically(options.out / "comparison.json", (json.dumps(numbers, indent=1) + "\n").encode())
     draw(groups, options, best_test, f"{domain}{limit}; n = {options.trials} trials a method.\nHere: {kind}. Published: on NAS-Bench-101 itself.")

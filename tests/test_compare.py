@@ -18,6 +18,7 @@ from conftest import ROOT, assert_refused, run
 
 import compare
 from compare import Trial
+from MCTS import PRESETS
 from nasbench_dataset import InputError
 from nasbench_dataset.table import EMBEDDED, save
 
@@ -174,14 +175,22 @@ def test_what_was_published_stands_only_beside_the_same_comparison():
 
 
 def test_other_trials_have_other_files():
-    trial = Trial("mcts:cp=0.5", 0, 6, 9, "test", "exact", None, 10, "abc")
-    others = {"method": "mcts", "seed": 1, "max_nodes": 5, "max_edges": 8, "metric": "valid", "lookup": "isomorphic", "samples": 5, "patience": 11, "table": "x"}
+    trial = Trial("mcts:cp=0.5", "{}", 0, 6, 9, "test", "exact", None, 10, "abc")
+    others = {"method": "mcts", "options": "x", "seed": 1, "max_nodes": 5, "max_edges": 8, "metric": "valid", "lookup": "isomorphic", "samples": 5, "patience": 11, "table": "x"}
     names = {Trial(**{**vars(trial), name: value}).file_name for name, value in others.items()}
-    assert len(names | {trial.file_name}) == 10
+    assert len(names | {trial.file_name}) == 11
     assert all(re.fullmatch(r"[\w.=-]+", name) for name in names | {trial.file_name})
 
 
-@pytest.mark.parametrize("method", ["mcts:cp", "mcts:cp=high", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
+def test_methods_with_options():
+    assert compare.parse_method("tuned") == ("mcts", PRESETS["tuned"])
+    own = PRESETS["tuned"] | {"cp": 0.5, "close_exhausted": False}
+    assert compare.parse_method("mcts:preset=tuned:cp=0.5:close_exhausted=no") == ("mcts", own)
+    assert compare.parse_method("mcts-metadnn:epochs=3") == ("mcts-metadnn", {"epochs": 3})
+    assert compare.parse_method("random") == ("random", {})
+
+
+@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
 def test_unknown_methods_and_options(method):
     with pytest.raises(InputError, match="--methods"):
         compare.parse_method(method)
