@@ -17,7 +17,7 @@ from nasbench_dataset.table import save
 SUMMARY = [
     "method", "seed", "max_nodes", "max_edges", "dataset", "metric", "lookup", "cp", "outcome", "best_accuracy",
     "best_network", "unique_samples", "lookups", "episodes", "tree_nodes", "seconds", "trace",
-    "preset", "backup", "close_exhausted", "fresh_rollouts",
+    "preset", "backup", "close_exhausted", "fresh_rollouts", "fresh_after",
 ]  # fmt: skip
 
 
