@@ -41,8 +41,8 @@ CP = 2.0  # exploration constant of UCT; the original's value
 MAX_CP = 1e6  # far beyond it, UCT is no finite number any more
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
 PRESETS = {  # what a preset sets where the option itself is not given; README: what each is worth
-    "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "fresh_rollouts": 0},
-    "tuned": {"cp": 0.03, "backup": "path", "close_exhausted": True, "fresh_rollouts": 0},
+    "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "fresh_rollouts": 0, "fresh_after": 0},
+    "tuned": {"cp": 0.05, "backup": "path", "close_exhausted": True, "fresh_rollouts": 5, "fresh_after": 30_000},
 }
 BACKUPS = ("first-parent", "path")
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
@@ -219,6 +219,8 @@ class MCTS:
     fresh_rollouts : int
         Where a rollout leads to a cell already sampled, draw it again up to so many times. With ``close_exhausted``,
         a new state of which none of them gives a new sample is closed, too.
+    fresh_after : int
+        Do so only after so many episodes: meeting sampled cells again costs time, but tells for free where to search.
 
     Attributes
     ----------
@@ -242,12 +244,14 @@ class MCTS:
         backup: str = "first-parent",
         close_exhausted: bool = False,
         fresh_rollouts: int = 0,
+        fresh_after: int = 0,
     ):
         self.trainer, self.generator, self.seed = trainer, trainer.generator, seed
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
         self.cp, self.backup = cp, backup
-        self.close_exhausted, self.fresh_rollouts = close_exhausted, fresh_rollouts
+        self.close_exhausted = close_exhausted
+        self.fresh_rollouts, self.fresh_after = fresh_rollouts, fresh_after
         self._exploration = 2 * cp * math.sqrt(2)
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
@@ -307,6 +311,8 @@ class MCTS:
                 break
             if isinstance(child, State):
                 child = self.expand(node, child)
+                if child.closed and not child.state.finished:
+                    continue  # none of its rollouts gave a new sample
                 if child.x_bar > 0:  # a cell outside the table is not backed up when it is created
                     child.back_up(child.x_bar)
                 break
@@ -354,9 +360,8 @@ class MCTS:
         """Create the node of a state outside the tree, evaluated."""
         sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
-        if self.close_exhausted:
-            barren = self.fresh_rollouts > 0 and self.trainer.unique_samples == sampled
-            node.closed = state.finished or barren
+        barren = self.fresh and self.trainer.unique_samples == sampled
+        node.closed = self.close_exhausted and (state.finished or barren)
         if parent is not None:
             parent.children.append(node)
         return node
@@ -369,10 +374,15 @@ class MCTS:
         cell = self.fresh_rollout(state)
         return GIVEN_UP if cell is None else self.sample(cell)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether rollouts are drawn again by now."""
+        return self.fresh_rollouts > 0 and self.episodes >= self.fresh_after
+
     def fresh_rollout(self, state: State) -> State | None:
         """A rollout, drawn again up to ``fresh_rollouts`` times while it leads to a cell already sampled."""
         cell = self.rollout(state)
-        for _ in range(self.fresh_rollouts):
+        for _ in range(self.fresh_rollouts if self.fresh else 0):
             if cell is None or self.trainer.known_accuracy(cell) is None:
                 break
             cell = self.rollout(state)
@@ -400,7 +410,7 @@ class MCTS:
     def describe(self) -> str:
         """What this kind of search is, for the banner."""
         extras = ["back-up along the path"] * (self.backup == "path") + ["exhausted states closed"] * self.close_exhausted
-        extras += [f"rollouts drawn again up to {self.fresh_rollouts} times"] * (self.fresh_rollouts > 0)
+        extras += [f"rollouts drawn again up to {self.fresh_rollouts} times after {self.fresh_after:,} episodes"] * (self.fresh_rollouts > 0)
         return ", ".join([self.method, f"Cp {self.cp:g}", *extras])
 
     def settings(self) -> dict:
@@ -416,6 +426,7 @@ class MCTS:
             "backup": self.backup,
             "close_exhausted": self.close_exhausted,
             "fresh_rollouts": self.fresh_rollouts,
+            "fresh_after": self.fresh_after,
             "table": self.trainer.fingerprint(),
         }
 
@@ -466,7 +477,9 @@ class MCTS:
             raise ValueError("the last sample lies ahead")
         samples = checkpoint.numbers(main["samples"], int, 0, cells.cell_count() - 1, "samples")
         self.trainer.restore(samples, counter)
-        nodes = unpack_tree(files["nodes"], self.generator, self.episodes, self.close_exhausted)
+        nodes = unpack_tree(files["nodes"], self.generator, self.episodes)
+        if any(not self._may_close(node) if node.closed else self.close_exhausted and node.state.finished for node in nodes):
+            raise ValueError("nodes: closed where that cannot be, or a finished cell that is not")
         self.tree = {node.state: node for node in nodes}
         if len(self.tree) < len(nodes):
             raise ValueError("nodes: a state comes twice")
@@ -479,6 +492,14 @@ class MCTS:
         if gauss is not None:
             raise ValueError("rng: a normal number, which no search draws")
         self.rng.setstate((version, tuple(state), None))
+
+    def _may_close(self, node: Node) -> bool:
+        """Whether a saved node can be closed."""
+        if node.state.finished or not self.close_exhausted:
+            return self.close_exhausted
+        if node.fresh is None:  # closed when it was created
+            return self.fresh_rollouts > 0
+        return not node.fresh and all(child.closed for child in node.children)
 
 
 # --- the tree as JSON -------------------------------------------------------------------------
@@ -505,7 +526,7 @@ def pack_tree(tree: Iterable[Node]) -> bytes:
     return checkpoint.to_json(columns)
 
 
-def unpack_tree(content: bytes, generator: arch_generator, episodes: int, closing: bool) -> list[Node]:
+def unpack_tree(content: bytes, generator: arch_generator, episodes: int) -> list[Node]:
     """The inverse of ``pack_tree``; a LookupError, TypeError or ValueError where it is no tree of such a search.
 
     What is not saved follows: the fresh states of a node are its successors, in order, without its children.
@@ -532,10 +553,6 @@ def unpack_tree(content: bytes, generator: arch_generator, episodes: int, closin
     # Together with adopt(): every state is what actions lead to from the root.
     if nodes[0].state != ROOT or parents[0] is not None or placed != len(nodes):
         raise ValueError("nodes: not a tree that grew from the root")
-    for node in nodes:
-        exhausted = node.fresh == [] and all(child.closed for child in node.children)
-        if node.closed != closing if node.state.finished else node.closed and not exhausted:
-            raise ValueError("nodes: closed, but not exhausted")
     return nodes
 
 
@@ -583,11 +600,12 @@ def build_parser(description: str) -> command.Parser:
     add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate")
     add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
     add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
-    add("--preset", choices=PRESETS, default="original", help="sets the next four options where they are not given; tuned is ours")
+    add("--preset", choices=PRESETS, default="original", help="sets the next five options where they are not given; tuned is ours")
     add("--cp", type=float, default=argparse.SUPPRESS, help=f"exploration constant of UCT{in_presets('cp')}")
     add("--backup", choices=BACKUPS, default=argparse.SUPPRESS, help=f"back up along the nodes that first created each node, or along the path walked{in_presets('backup')}")
     add("--close-exhausted", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"never select again what can give no new cell{in_presets('close_exhausted')}")
     add("--fresh-rollouts", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="N", help=f"draw a rollout again up to N times where it leads to a cell already sampled; with --close-exhausted, close a new state of which no draw leads to a new one{in_presets('fresh_rollouts')}")
+    add("--fresh-after", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="EPISODES", help=f"do so only after so many episodes{in_presets('fresh_after')}")
     add("--seed", type=command.whole_number(0), help="the same seed gives the same trace; without it a fresh one is drawn")
     add("--samples", type=command.whole_number(1), help="stop after so many unique samples")
     add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
@@ -797,6 +815,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "backup": search.backup,
         "close_exhausted": search.close_exhausted,
         "fresh_rollouts": search.fresh_rollouts,
+        "fresh_after": search.fresh_after,
         **search.details(),
     }
 

@@ -149,6 +149,7 @@ def prune(operations: Operations, edges: int) -> tuple[Operations, int] | None:
     return tuple(operations[x - 1] for x in kept[1:-1]), pruned
 
 
+@lru_cache(maxsize=1 << 16)  # a search asks for the same cell several times in a row
 def stored_form(operations: Operations, edges: int) -> tuple[Operations, int] | None:
     """The form in which NAS-Bench-101 stores the class of a labelled cell, after pruning.
 

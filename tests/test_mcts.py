@@ -13,7 +13,7 @@ import reference_figures
 from conftest import ROOT as PROJECT
 
 from arch_generator import ROOT, State, arch_generator
-from MCTS import ROLLOUTS, ExactRollout, IsomorphicRollout, MCTS, Node
+from MCTS import PRESETS, ROLLOUTS, ExactRollout, IsomorphicRollout, MCTS, Node
 from nasbench_dataset import cells
 from nasbench_dataset.table import EMBEDDED, Table, load
 from net_training import NetTrainer
@@ -263,3 +263,109 @@ def test_mcts_does_not_import_keras():
     code = "import sys, MCTS; print([m for m in ('keras', 'jax', 'torch', 'tensorflow', 'sklearn') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+# --- beyond the original ----------------------------------------------------------------------
+
+TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True}
+
+
+def test_the_original_preset_is_the_default_and_the_tuned_one_sets_the_same_options(small_table):
+    plain = MCTS(NetTrainer(small_table, arch_generator(4)), seed=0).settings()
+    assert {name: plain[name] for name in PRESETS["original"]} == PRESETS["original"]
+    assert PRESETS["tuned"].keys() == PRESETS["original"].keys()
+
+
+@pytest.mark.parametrize("backup", ["first-parent", "path"])
+def test_back_up_on_a_transposition(small_table, backup):
+    """Two ways to one state: created from the left, then walked to from the right, where it becomes a new child."""
+    search = MCTS(NetTrainer(small_table, arch_generator(4)), 0, backup=backup)
+    left, right, both = State((0,), 0b001), State((0,), 0b010), State((0,), 0b011)
+    root = search.root = Node(ROOT, None, 0.5)
+    nodes = {state: Node(state, root, 0.6) for state in (left, right)}
+    nodes[both] = Node(both, nodes[left], 0.8)
+    search.tree = {ROOT: root, **nodes}
+    for node in search.tree.values():
+        node.fresh = []
+    root.children, nodes[right].children = [nodes[right]], [nodes[both]]
+    nodes[both].fresh = [State((0,), 0b011, True)]
+    accuracy = search.trainer.accuracy_of(State((0,), 0b011, True)) or 0.0
+    search.evaluate = lambda state: 0.9
+    search.episode()
+    assert accuracy != 0.9
+    walked, other = (nodes[right], nodes[left]) if backup == "path" else (nodes[left], nodes[right])
+    assert (walked.n, walked.x_bar) == (2, pytest.approx(0.75))
+    assert (other.n, other.x_bar) == (1, 0.6)
+    assert (nodes[both].n, nodes[both].x_bar) == (2, pytest.approx(0.85))
+    assert (root.n, root.x_bar) == (2, pytest.approx(0.7))
+
+
+def finished_cells(max_nodes, max_edges=9):
+    """How many labelled cells a search can finish: every edge set within the limit, with any operations."""
+    pairs = [v * (v - 1) // 2 for v in range(2, max_nodes + 1)]
+    return sum(3**inner * sum(math.comb(p, k) for k in range(min(p, max_edges) + 1)) for inner, p in enumerate(pairs))
+
+
+@pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
+@pytest.mark.parametrize("backup", ["first-parent", "path"])
+@pytest.mark.parametrize("max_nodes, max_edges", [(3, 9), (4, 9), (4, 3)])
+def test_closing_visits_every_finished_cell_once_and_ends_exhausted(small_table, lookup, backup, max_nodes, max_edges):
+    trainer = NetTrainer(small_table, arch_generator(max_nodes, max_edges), lookup=lookup)
+    trainer.target_accuracy = 2.0  # out of reach
+    search = MCTS(trainer, 1, 0.05, backup, close_exhausted=True)
+    visited, select = [], search.select
+
+    def watched(node):
+        child = select(node)
+        state = child.state if isinstance(child, Node) else child
+        if state is not None and state.finished:
+            visited.append(state)
+        return child
+
+    search.select = watched
+    assert search.search() == "exhausted" and search.search() == "exhausted"
+    assert len(visited) == len(set(visited)) == finished_cells(max_nodes, max_edges)
+    values = np.concatenate([trainer.cell_values(v) for v in range(2, max_nodes + 1)])
+    assert trainer.unique_samples == np.count_nonzero(~np.isnan(values))
+    assert all(node.closed for node in search.tree.values() if node.fresh == [] or node.state.finished)
+    assert all(1 <= node.n <= search.episodes + 1 and 0 <= node.x_bar <= 1 for node in search.tree.values())
+
+
+def test_a_closed_node_is_never_selected(small_table):
+    search = MCTS(NetTrainer(small_table, arch_generator(4)), 0, **TUNED)
+    parent = Node(ROOT, None, 0.5)
+    parent.fresh, parent.dead = [], 3
+    parent.children = [Node(State((0,)), parent, 0.9), Node(State((1,)), parent, 0.0)]
+    parent.children[0].closed = True
+    assert {search.select(parent) for _ in range(20)} == {parent.children[1]}
+    parent.children[1].closed = True
+    assert search.select(parent) is None
+
+
+def test_rollouts_drawn_again_prefer_new_cells(small_table):
+    """And a state of which no draw leads to a new cell is closed; nothing is backed up from it."""
+    trainer = NetTrainer(small_table, arch_generator(4))
+    search = MCTS(trainer, 0, **TUNED, fresh_rollouts=200, fresh_after=1)
+    start = State((0, 1), 0b001101)
+    search.root = search.expand(None, ROOT)
+    assert search.fresh_rollout(ROOT) is not None and not search.fresh
+    search.episodes = 1
+    for new in range(2, 30):
+        search.sample(search.fresh_rollout(ROOT))
+        assert trainer.unique_samples == new
+    while (cell := search.fresh_rollout(start)) and trainer.known_accuracy(cell) is None:
+        search.sample(cell)
+    search.root.fresh, search.root.children, visits = [start], [], search.root.n
+    search.select, select = lambda node: select(node) if node is search.root else None, search.select
+    search.episode()
+    assert search.tree[start].closed and search.root.closed
+    assert search.root.n == visits
+
+
+def test_tuned_searches_find_the_target_with_the_same_trace_from_the_same_seed(small_table):
+    def trace(seed):
+        search = MCTS(NetTrainer(small_table, arch_generator(4), lookup="isomorphic"), seed, **PRESETS["tuned"])
+        return search.search(), list(search.trainer.training_trace), search.episodes
+
+    assert trace(3) == trace(3) != trace(4)
+    assert {trace(seed)[0] for seed in range(20)} == {"found"}

@@ -275,3 +275,11 @@ def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
 def test_wrong_options_are_refused_in_one_line():
     assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
     assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
+
+
+def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):
+    trainer = NetTrainer(small_table, arch_generator(3), lookup="isomorphic")
+    trainer.target_accuracy = 2.0  # out of reach
+    search = MCTS_metaDNN(trainer, 0, cp=0.05, rollouts=1, epochs=1, backup="path", close_exhausted=True)
+    assert search.search() == "exhausted"
+    assert trainer.unique_samples == 7 and all(node.closed for node in search.tree.values())

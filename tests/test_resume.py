@@ -29,8 +29,8 @@ def new():
     whole = load(EMBEDDED)
     small = Table({name: values[: cells.cell_count(5)] for name, values in whole.columns.items()}, "", False)
 
-    def make(max_nodes=5, metric="test", lookup="exact", seed=3, cp=2.0, max_edges=9, table=small) -> MCTS:
-        return MCTS(NetTrainer(table, arch_generator(max_nodes, max_edges), metric, lookup), seed, cp)
+    def make(max_nodes=5, metric="test", lookup="exact", seed=3, cp=2.0, max_edges=9, table=small, **options) -> MCTS:
+        return MCTS(NetTrainer(table, arch_generator(max_nodes, max_edges), metric, lookup), seed, cp, **options)
 
     return make
 
@@ -46,13 +46,22 @@ def saved(new):
 # --- bit for bit ------------------------------------------------------------------------------
 
 
+TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True, "fresh_rollouts": 3, "fresh_after": 500}
+
+
+@pytest.mark.parametrize("options", [{}, TUNED, {"cp": 0.05, "close_exhausted": True}], ids=["original", "tuned", "closing"])
 @pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
-def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, tmp_path):
-    whole, parts = new(lookup=lookup), new(lookup=lookup)
+def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, options, tmp_path):
+    def make():
+        search = new(lookup=lookup, **options)
+        search.trainer.target_accuracy = 2.0  # out of reach
+        return search
+
+    whole, parts = make(), make()
     whole.search(samples=400)
     for samples in [1, 2, 3, *range(10, 401, 60), 400]:
         parts.search(samples=samples)
-        again = new(lookup=lookup)
+        again = make()
         with Checkpoint(tmp_path) as saves:
             saves.save(parts.saved)
             assert saves.problem == ""
@@ -63,7 +72,26 @@ def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, 
     assert parts.trainer.best_trace == whole.trainer.best_trace and parts.trainer.best == whole.trainer.best
     for state, node in whole.tree.items():
         other = parts.tree[state]
-        assert (node.fresh, node.dead) == (other.fresh, other.dead)
+        assert (node.fresh, node.dead, node.closed) == (other.fresh, other.dead, other.closed)
+
+
+def test_closed_nodes_that_are_not_exhausted_are_refused(new):
+    search = new(4, lookup="isomorphic", **TUNED)
+    search.trainer.target_accuracy = 2.0
+    search.search(patience=10)
+    main, files = search.saved()
+    new(4, lookup="isomorphic", **TUNED).restore(main, files)
+    nodes = json.loads(files["nodes"])
+    for place, closed in enumerate(nodes["closed"]):
+        state, node = list(search.tree.items())[place]
+        exhausted = node.fresh == [] and all(child.closed for child in node.children)
+        barren = not state.finished and node.fresh is None
+        if closed and not state.finished or not closed and (exhausted or barren):
+            continue  # closed is found out when a node is selected, and barren states are
+        flags = [*nodes["closed"]]
+        flags[place] = not closed
+        with pytest.raises(InputError, match="damaged"):
+            new(4, lookup="isomorphic", **TUNED).restore(main, {**files, "nodes": json.dumps({**nodes, "closed": flags}).encode()})
 
 
 def test_the_meta_dnn_comes_back_with_its_weights_and_its_optimizer(small_table):
@@ -248,6 +276,10 @@ def test_two_searches_on_one_folder(tmp_path):
         ({"lookup": "isomorphic"}, "its lookup is exact, not isomorphic"),
         ({"seed": 4}, "its seed is 3, not 4"),
         ({"cp": 1.5}, "its cp is 2.0, not 1.5"),
+        ({"backup": "path"}, "its backup is first-parent, not path"),
+        ({"close_exhausted": True}, "its close_exhausted is False, not True"),
+        ({"fresh_rollouts": 5}, "its fresh_rollouts is 0, not 5"),
+        ({"fresh_after": 9}, "its fresh_after is 0, not 9"),
     ],
 )
 def test_another_search_is_not_resumed(new, saved, other, words):
@@ -333,7 +365,7 @@ def test_hostile_content_with_a_right_seal(tmp_path, monkeypatch, new, saved, na
 NOT_NUMBERS = [None, True, -1, 0.5, 10**400, float("nan"), "1", [], {}]
 
 
-@pytest.mark.parametrize("column", ["operations", "edges", "finished", "parent", "n", "x_bar", "children"])
+@pytest.mark.parametrize("column", ["operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"])
 def test_wrong_values_in_nodes(new, saved, column):
     main, files = saved
     nodes = json.loads(files["nodes"])
