@@ -156,7 +156,8 @@ def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run
     checkpoint.numbers(visits, int, 1, 2**53, "n")
     checkpoint.numbers(value, float, 0, 1, "x_bar")
     checkpoint.numbers(closed, bool, False, True, "closed")
-    if any(c != settings["close_exhausted"] if f else c > settings["close_exhausted"] for c, f in zip(closed, finished)):
+    closing = settings["close_exhausted"]
+    if any(c != closing if state.finished else c > closing for c, state in zip(closed, states)):
         raise ValueError("nodes: closed, or not, against the settings")
     check_parents(states, parent, visits, settings["backup"])
     operations, edges, accuracies = checkpoint.columns(files["dangling_nodes"], "operations", "edges", "value")
@@ -178,7 +179,8 @@ def parse_settings(saved: dict) -> dict:
     for name in ("seed", "max_nodes", "max_edges", "fresh_rollouts"):
         settings[name] = checkpoint.numbers([saved[name]], int, 0, math.inf, name)[0]
     settings["cp"] = checkpoint.numbers([saved["cp"]], float, 0, math.inf, "cp")[0]
-    settings["close_exhausted"] = checkpoint.numbers([saved["close_exhausted"]], bool, False, True, "close_exhausted")[0]
+    name = "close_exhausted"
+    settings[name] = checkpoint.numbers([saved[name]], bool, False, True, name)[0]
     return settings
 
 
@@ -421,7 +423,8 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
     """What the picture shows, in sentences."""
     s, (low, high), (q, r) = run.settings, colour_limits(run), QUANTILES
     parents = "first parents" if s["backup"] == "first-parent" else "the parents last walked from"
-    extras = [", back-up along the path"] * (s["backup"] == "path") + [", exhausted states closed"] * s["close_exhausted"]
+    extras = [", back-up along the path"] * (s["backup"] == "path")
+    extras += [", exhausted states closed"] * s["close_exhausted"]
     extras += [f", rollouts drawn again up to {s['fresh_rollouts']} times"] * (s["fresh_rollouts"] > 0)
     closed = f" Closed: {run.closed.sum():,} of {len(run.states):,} nodes." * s["close_exhausted"]
     return [
@@ -488,7 +491,7 @@ def decorate(figure: plt.Figure, dots, run: Run, drawing: Drawing) -> None:
     bar.set_label(f"value: mean {run.settings['metric']} accuracy found from there (x_bar)", size=9)
     look = {"fontsize": 9.5, "frameon": False, "labelspacing": 0.75}
     figure.legend(handles=legend(run, drawing), loc="upper left", bbox_to_anchor=(left - 0.01, 0.80), **look)
-    lines = [textwrap.fill(sentence, 50) for sentence in caption(run, drawing)]
+    lines = [textwrap.fill(sentence, 50, break_on_hyphens=False) for sentence in caption(run, drawing)]
     figure.text(left, 0.03, "\n\n".join(lines), size=9.5, va="bottom", linespacing=1.25, **text)
 
 
