@@ -8,8 +8,8 @@
 Only files of the run are read (``search``, ``nodes``, ``dangling_nodes``, ``summary.json``), and nothing in them is
 executed or changed; so a search that is still running, or was interrupted, can be drawn as well.
 
-The tree is that of *first parents*: the parent of a node is the one from which it was first created, along which
-rewards are backed up. Its root is in the middle, and each ring is one action further from it.
+The parent of a node is the one from which it was first created or, in a search with ``--backup path``, the one from
+which it was last reached. The root is in the middle, and each ring is one action further from it.
 """
 
 import hashlib
@@ -65,13 +65,15 @@ class Run:
     states : list of State
         The tree, in the order of creation; the root is the first.
     parent : int [N]
-        The number of each node's first parent; -1 for the root.
-    visits, value : int [N], float [N]
-        ``n`` and ``x_bar`` of each node.
+        The number of each node's parent, the state before its last action; -1 for the root. With back-up along the
+        path it can be younger than the node, and have fewer visits.
+    visits, value, closed : int [N], float [N], bool [N]
+        ``n``, ``x_bar`` and ``closed`` of each node.
     dangling : dict of State to float
         Finished cells that rollouts sampled and the tree has not reached, with their accuracy.
     settings : dict
-        ``method``, ``seed``, ``max_nodes``, ``max_edges``, ``metric``, ``lookup``, ``cp``.
+        ``method``, ``seed``, ``max_nodes``, ``max_edges``, ``metric``, ``lookup``, ``cp``, ``backup``,
+        ``close_exhausted``, ``fresh_rollouts``.
     outcome : str
         What ended the search, or that nothing did.
     samples : int
@@ -84,6 +86,7 @@ class Run:
     parent: np.ndarray
     visits: np.ndarray
     value: np.ndarray
+    closed: np.ndarray
     dangling: dict[State, float]
     settings: dict
     outcome: str
@@ -145,30 +148,64 @@ def _matching(folder: Path, name: str, digest: str) -> bytes:
 
 def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run:
     """The run in these files; a LookupError, TypeError or ValueError where they are not as a search writes them."""
-    settings = {name: main["settings"][name] for name in ("method", "metric", "lookup")}
-    if not all(type(word) is str and re.fullmatch(r"[\w-]{1,40}", word) for word in settings.values()):
-        raise ValueError("settings")
-    for name in ("seed", "max_nodes", "max_edges"):
-        settings[name] = checkpoint.numbers([main["settings"][name]], int, 0, math.inf, name)[0]
-    settings["cp"] = checkpoint.numbers([main["settings"]["cp"]], float, 0, math.inf, "cp")[0]
+    settings = parse_settings(main["settings"])
     generator = arch_generator(settings["max_nodes"], settings["max_edges"])
-    names = "operations", "edges", "finished", "parent", "n", "x_bar", "children"
-    operations, edges, finished, parent, visits, value, _ = checkpoint.columns(files["nodes"], *names)
+    names = "operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"
+    operations, edges, finished, parent, visits, value, closed, _ = checkpoint.columns(files["nodes"], *names)
     states = parse_states(operations, edges, checkpoint.numbers(finished, bool, False, True, "finished"), generator)
-    checkpoint.numbers(parent[1:], int, 0, len(states), "parent")
     checkpoint.numbers(visits, int, 1, 2**53, "n")
     checkpoint.numbers(value, float, 0, 1, "x_bar")
-    if not states or states[0] != ROOT or parent[0] is not None or len(set(states)) < len(states):
-        raise ValueError("nodes: not a tree that grew from the root")
-    if any(i <= p or visits[i] > visits[p] for i, p in enumerate(parent[1:], 1)):
-        raise ValueError("nodes: older, or with more visits, than the parent")
+    checkpoint.numbers(closed, bool, False, True, "closed")
+    closing = settings["close_exhausted"]
+    if any(c != closing if state.finished else c > closing for c, state in zip(closed, states)):
+        raise ValueError("nodes: closed, or not, against the settings")
+    check_parents(states, parent, visits, settings["backup"])
     operations, edges, accuracies = checkpoint.columns(files["dangling_nodes"], "operations", "edges", "value")
     ends = parse_states(operations, edges, [True] * len(edges), generator)
     dangling = dict(zip(ends, checkpoint.numbers(accuracies, float, 0, 1, "value")))
     table = describe_table(summary, main, len(states))
     outcome = str(main["outcome"]) if main["outcome"] else "not ended"
-    arrays = np.array([-1, *parent[1:]]), np.array(visits), np.array(value)
+    arrays = np.array([-1, *parent[1:]]), np.array(visits), np.array(value), np.array(closed)
     return Run(states, *arrays, dangling, settings, outcome, len(main["samples"]), table)
+
+
+def parse_settings(saved: dict) -> dict:
+    """What a caption needs of the settings."""
+    settings = {name: saved[name] for name in ("method", "metric", "lookup", "backup")}
+    if not all(type(word) is str and re.fullmatch(r"[\w-]{1,40}", word) for word in settings.values()):
+        raise ValueError("settings")
+    if settings["backup"] not in ("first-parent", "path"):
+        raise ValueError("settings: backup")
+    for name in ("seed", "max_nodes", "max_edges", "fresh_rollouts"):
+        settings[name] = checkpoint.numbers([saved[name]], int, 0, math.inf, name)[0]
+    settings["cp"] = checkpoint.numbers([saved["cp"]], float, 0, math.inf, "cp")[0]
+    name = "close_exhausted"
+    settings[name] = checkpoint.numbers([saved[name]], bool, False, True, name)[0]
+    return settings
+
+
+def check_parents(states: list[State], parent: list, visits: list[int], backup: str) -> None:
+    """A ValueError where these are not the parents of a tree that grew from the root.
+
+    That each parent is one action before the node leaves no room for a cycle.
+    """
+    if not states or states[0] != ROOT or parent[0] is not None or len(set(states)) < len(states):
+        raise ValueError("nodes: not a tree that grew from the root")
+    checkpoint.numbers(parent[1:], int, 0, len(states) - 1, "parent")
+    if not all(one_action(states[p], state) for p, state in zip(parent[1:], states[1:])):
+        raise ValueError("nodes: more than one action away from the parent")
+    if backup == "first-parent" and any(i <= p or visits[i] > visits[p] for i, p in enumerate(parent[1:], 1)):
+        raise ValueError("nodes: older, or with more visits, than the parent")
+
+
+def one_action(before: State, after: State) -> bool:
+    """Whether some action leads from one state to the other; adding a vertex wipes the edges."""
+    if before.finished:
+        return False
+    if before.operations != after.operations:
+        return before.operations == after.operations[:-1] and after.edges == 0 and not after.finished
+    added = after.edges & ~before.edges
+    return not before.edges & ~after.edges and added.bit_count() == (0 if after.finished else 1)
 
 
 def parse_states(operations: list, edges: list, finished: list[bool], generator: arch_generator) -> list[State]:
@@ -214,11 +251,13 @@ class Drawing:
     Attributes
     ----------
     drawn : int [D]
-        The nodes, ascending; the parent of each is among them.
+        The nodes, in the order in which they and all their ancestors were there; the parent of each is among them.
+    appears : int [D]
+        The number of the node with whose creation each was there with all its ancestors, itself mostly.
     parent : int [D]
         -1 for the root.
     least : int
-        All nodes with at least so many visits are drawn; others only on the best path.
+        All nodes with at least so many visits are drawn; others only where they lead to these, or on the best path.
     x, y : float [D]
         In a circle of radius 1.
     best, high, low : list of int
@@ -231,6 +270,7 @@ class Drawing:
     """
 
     drawn: np.ndarray
+    appears: np.ndarray
     parent: np.ndarray
     least: int
     x: np.ndarray
@@ -279,19 +319,43 @@ def ancestry(parent: np.ndarray, node: int) -> list[int]:
     return path[::-1]
 
 
-def prune(run: Run, most: int, keep: list[int]) -> tuple[np.ndarray, int]:
-    """The nodes to draw and the least number of visits.
+def along_parents(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What depends on the parents of parents.
 
-    No node has more visits than its parent, so that a limit leaves a connected tree. It is the smallest for
-    which at most ``most`` nodes are left, those of ``keep`` (a path) included.
+    Returns
+    -------
+    order : int [N]
+        The nodes sorted so that every parent comes before its children.
+    appears : int [N]
+        The number of the youngest node among each and its ancestors.
+    busiest : int [N]
+        The most visits among each node and its descendants.
     """
-    kept = np.zeros(len(run.visits), bool)
+    steps = [(state.vertices * 32 + state.edges.bit_count()) * 2 + state.finished for state in run.states]
+    order = np.argsort(steps, kind="stable")
+    parent, appears, busiest = run.parent.tolist(), list(range(len(steps))), run.visits.tolist()
+    there, back = order[1:].tolist(), order[:0:-1].tolist()
+    for i in there:
+        appears[i] = max(i, appears[parent[i]])
+    for i in back:
+        busiest[parent[i]] = max(busiest[parent[i]], busiest[i])
+    return order, np.array(appears), np.array(busiest)
+
+
+def prune(busiest: np.ndarray, most: int, keep: list[int]) -> tuple[np.ndarray, int]:
+    """The nodes to draw, ascending, and the least number of visits.
+
+    No node has a larger number in ``busiest`` than its parent, so that a limit leaves a connected tree: the nodes
+    with so many visits, and their ancestors. It is the smallest for which at most ``most`` nodes are left, those
+    of ``keep`` (a path) included.
+    """
+    kept = np.zeros(len(busiest), bool)
     kept[keep] = True
-    limits, counts = np.unique(run.visits[~kept], return_counts=True)
+    limits, counts = np.unique(busiest[~kept], return_counts=True)
     left = np.cumsum(counts[::-1])[::-1] + len(keep)
     fitting = limits[left <= most]
-    least = int(fitting[0]) if len(fitting) else int(run.visits.max()) + 1
-    return np.flatnonzero(kept | (run.visits >= least)), least
+    least = int(fitting[0]) if len(fitting) else int(busiest.max()) + 1
+    return np.flatnonzero(kept | (busiest >= least)), least
 
 
 def extreme(run: Run, drawn: np.ndarray, least: int, sign: int) -> int:
@@ -337,12 +401,14 @@ def radial_layout(parent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def arrange(run: Run, most: int) -> Drawing:
     """Choose at most ``most`` nodes and place them."""
     cell, accuracy, marked, what = best_network(run)
-    drawn, least = prune(run, most, ancestry(run.parent, marked))
+    order, appears, busiest = along_parents(run)
+    drawn, least = prune(busiest, most, ancestry(run.parent, marked))
+    drawn = drawn[np.lexsort((np.argsort(order)[drawn], appears[drawn]))]
     place = {node: i for i, node in enumerate(drawn.tolist())}
     parent = np.array([place.get(p, -1) for p in run.parent[drawn].tolist()])
     high, low = (ancestry(parent, extreme(run, drawn, least, sign)) for sign in (1, -1))
     best = ancestry(parent, place[marked])
-    return Drawing(drawn, parent, least, *radial_layout(parent), best, high, low, cell, accuracy, what)
+    return Drawing(drawn, appears[drawn], parent, least, *radial_layout(parent), best, high, low, cell, accuracy, what)
 
 
 def colour_limits(run: Run) -> tuple[float, float]:
@@ -356,12 +422,17 @@ def colour_limits(run: Run) -> tuple[float, float]:
 def caption(run: Run, drawing: Drawing) -> list[str]:
     """What the picture shows, in sentences."""
     s, (low, high), (q, r) = run.settings, colour_limits(run), QUANTILES
+    parents = "first parents" if s["backup"] == "first-parent" else "the parents last walked from"
+    extras = [", back-up along the path"] * (s["backup"] == "path")
+    extras += [", exhausted states closed"] * s["close_exhausted"]
+    extras += [f", rollouts drawn again up to {s['fresh_rollouts']} times"] * (s["fresh_rollouts"] > 0)
+    closed = f" Closed: {run.closed.sum():,} of {len(run.states):,} nodes." * s["close_exhausted"]
     return [
         f"Table: {run.table}.",
         f"Cells of up to {s['max_nodes']} vertices and {s['max_edges']} edges; {s['metric']} accuracy,"
-        f" {s['lookup']} lookup, {s['method']}, Cp {s['cp']:g}, seed {s['seed']}.",
+        f" {s['lookup']} lookup, {s['method']}, Cp {s['cp']:g}{''.join(extras)}, seed {s['seed']}.",
         f"Outcome: {plain(run.outcome)}, at {run.samples:,} unique samples; best accuracy {drawing.best_accuracy:.7f}.",
-        drawn_nodes(run, drawing) + " Lines lead to first parents.",
+        f"{drawn_nodes(run, drawing)} Lines lead to {parents}.{closed}",
         f"Colours from {low:.4f} to {high:.4f}, the {q:.0%} and {r:.0%} quantiles of the values above 0 of the"
         f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end.",
     ]
@@ -370,7 +441,8 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
 def drawn_nodes(run: Run, drawing: Drawing) -> str:
     """How much of the tree is drawn, and which part."""
     total, number = len(run.states), len(drawing.drawn)
-    which = "all of them" if number == total else f"those with at least {drawing.least:,} visits, and the best path"
+    lead = ", what leads to them," if run.settings["backup"] == "path" else ","  # else visits shrink towards the leaves
+    which = f"those with at least {drawing.least:,} visits{lead} and the best path" if number < total else "all of them"
     return f"Drawn: {number:,} of {total:,} nodes: {which}."
 
 
@@ -419,7 +491,7 @@ def decorate(figure: plt.Figure, dots, run: Run, drawing: Drawing) -> None:
     bar.set_label(f"value: mean {run.settings['metric']} accuracy found from there (x_bar)", size=9)
     look = {"fontsize": 9.5, "frameon": False, "labelspacing": 0.75}
     figure.legend(handles=legend(run, drawing), loc="upper left", bbox_to_anchor=(left - 0.01, 0.80), **look)
-    lines = [textwrap.fill(sentence, 50) for sentence in caption(run, drawing)]
+    lines = [textwrap.fill(sentence, 50, break_on_hyphens=False) for sentence in caption(run, drawing)]
     figure.text(left, 0.03, "\n\n".join(lines), size=9.5, va="bottom", linespacing=1.25, **text)
 
 
@@ -569,10 +641,12 @@ def page_data(run: Run, drawing: Drawing) -> dict:
     return {
         "total": len(run.states),
         "number": drawing.drawn.tolist(),
+        "appears": drawing.appears.tolist(),
         "parent": drawing.parent.tolist(),
         "operations": ["".join(map(str, state.operations)) for state in states],
         "edges": [state.edges for state in states],
         "finished": [int(state.finished) for state in states],
+        "closed": run.closed[drawing.drawn].astype(int).tolist(),
         "visits": run.visits[drawing.drawn].tolist(),
         "value": run.value[drawing.drawn].round(7).tolist(),
         "x": drawing.x.round(5).tolist(),

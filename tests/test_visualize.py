@@ -41,6 +41,30 @@ def unfinished(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A search in which some nodes are older, and others more visited, than their parents."""
+    folder = tmp_path_factory.mktemp("tuned")
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(5), "test", "isomorphic")
+    search = MCTS(trainer, 1, cp=0.03, backup="path", close_exhausted=True)
+    search.root = search.expand(None, State())
+    for _ in range(3_000):
+        search.episode()
+    main, files = search.saved()
+    with Checkpoint(folder) as saves:
+        saves.save(lambda: ({**main, "outcome": None, "seconds": 1.0}, files))
+    tree = visualize.read_run(folder)
+    assert (tree.parent > np.arange(len(tree.states))).any()
+    assert (tree.visits[1:] > tree.visits[tree.parent[1:]]).any()
+    return folder
+
+
+@pytest.fixture(params=["unfinished", "tuned"])
+def tree(request):
+    """Both kinds of search, as they are read."""
+    return visualize.read_run(request.getfixturevalue(request.param))
+
+
 @pytest.fixture
 def copy(finished, tmp_path):
     """The finished run, to be damaged."""
@@ -104,8 +128,21 @@ def test_a_search_that_has_just_begun(samples, tmp_path):
     check_pictures(tmp_path, "tree")
 
 
+@pytest.mark.parametrize("more, words", [((), ""), (("--fresh-rollouts", 2), ", rollouts drawn again up to 2 times")])
+def test_the_tree_of_a_tuned_search(more, words, tmp_path):
+    options = ["--preset", "tuned", *more, "--lookup", "isomorphic", "--max-nodes", 4, "--seed", 0, "--quiet"]
+    assert run("MCTS.py", *options, "--out", tmp_path).returncode == 0
+    result = run("visualize.py", tmp_path, "--html")
+    assert result.returncode == 0 and result.stderr == ""
+    assert f"Cp 0.03, back-up along the path, exhausted states closed{words}, seed 0" in result.stdout
+    nodes = json.loads((tmp_path / "nodes").read_text())
+    assert f"Closed: {sum(nodes['closed'])} of {len(nodes['n'])} nodes" in result.stdout
+    assert "Lines lead to the parents last walked from." in result.stdout
+    check_pictures(tmp_path, "tree")
+
+
 def test_the_tree_of_a_search_with_the_meta_dnn(tmp_path):
-    options = ["--max-nodes", 4, "--seed", 0, "--samples", 15, "--quiet", "--out", tmp_path]
+    options = ["--max-nodes", 4, "--seed", 0, "--samples", 2, "--rollouts", 1, "--quiet", "--out", tmp_path]
     assert run("MCTS_metaDNN.py", *options).returncode == 0
     result = run("visualize.py", tmp_path)
     assert result.returncode == 0 and "mcts-metadnn" in result.stdout
@@ -144,29 +181,44 @@ def test_keras_and_the_search_are_not_imported():
 
 
 @pytest.mark.parametrize("most", [20, 50, 120, 300, 10_000])
-def test_a_pruned_tree_is_connected_and_as_large_as_allowed(unfinished, most):
-    tree = visualize.read_run(unfinished)
+def test_a_pruned_tree_is_connected_and_as_large_as_allowed(tree, most):
     drawing = visualize.arrange(tree, most)
     drawn = set(drawing.drawn.tolist())
     assert 0 in drawn and len(drawn) <= most
     assert all(int(tree.parent[i]) in drawn for i in drawn - {0})
     assert tree.parent[drawing.drawn[1:]].tolist() == drawing.drawn[drawing.parent[1:]].tolist()
     best = set(drawing.drawn[drawing.best].tolist())
-    assert drawn == best | set(np.flatnonzero(tree.visits >= drawing.least).tolist())
-    more = np.flatnonzero(tree.visits >= drawing.least - 1)
-    assert len(drawn) == len(tree.states) or len(best | set(more.tolist())) > most or drawing.least == 1
+    assert drawn == best | with_what_leads_there(tree, drawing.least)
+    left = np.delete(tree.visits, drawing.drawn)
+    assert not left.size or len(best | with_what_leads_there(tree, left.max())) > most
 
 
-def test_children_are_one_ring_further_out_and_no_two_nodes_share_a_place(unfinished):
-    tree = visualize.read_run(unfinished)
+def with_what_leads_there(tree, least):
+    """The nodes with at least so many visits, and all their ancestors."""
+    return {j for i in np.flatnonzero(tree.visits >= least).tolist() for j in visualize.ancestry(tree.parent, i)}
+
+
+def test_a_node_appears_once_it_and_all_its_ancestors_were_created(tree):
+    for most in (50, 10_000):
+        drawing = visualize.arrange(tree, most)
+        appears = [max(visualize.ancestry(tree.parent, i)) for i in drawing.drawn.tolist()]
+        assert drawing.appears.tolist() == appears == sorted(appears)
+        assert (drawing.parent[1:] < np.arange(1, len(appears))).all()
+
+
+def test_first_parents_leave_the_order_of_creation(unfinished):
+    drawing = visualize.arrange(visualize.read_run(unfinished), 100)
+    assert drawing.appears.tolist() == drawing.drawn.tolist() == sorted(drawing.drawn.tolist())
+
+
+def test_children_are_one_ring_further_out_and_no_two_nodes_share_a_place(tree):
     drawing = visualize.arrange(tree, 10_000)
     radius = np.hypot(drawing.x, drawing.y)
     assert (radius[1:] > radius[drawing.parent[1:]] + 1e-6).all() and radius.max() == pytest.approx(1)
     assert len(set(zip(drawing.x.round(7).tolist(), drawing.y.round(7).tolist()))) == len(tree.states)
 
 
-def test_paths_lead_from_the_root_to_the_extremes(unfinished):
-    tree = visualize.read_run(unfinished)
+def test_paths_lead_from_the_root_to_the_extremes(tree):
     drawing = visualize.arrange(tree, 100)
     value = tree.value[drawing.drawn]
     for path in (drawing.best, drawing.high, drawing.low):
@@ -177,6 +229,19 @@ def test_paths_lead_from_the_root_to_the_extremes(unfinished):
     ]  # fmt: skip
     assert value[drawing.high[-1]] == value[states].max()
     assert value[drawing.low[-1]] == value[states].min()
+
+
+def test_actions_are_told_from_other_steps():
+    generator = arch_generator(4, 9)
+    states = [State()]
+    for state in states:
+        successors = [] if state.finished else map(generator.transition, [state] * 99, generator.actions(state))
+        states += [after for after in dict.fromkeys(successors) if after is not None and after not in states]
+        if len(states) > 150:
+            break
+    for before in states:
+        steps = set() if before.finished else {generator.transition(before, a) for a in generator.actions(before)}
+        assert {after for after in states if visualize.one_action(before, after)} == steps & set(states)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -259,18 +324,63 @@ def test_a_damaged_summary_is_refused(copy, content):
     [
         ("parent", 5, 9), ("parent", 0, 0), ("parent", 3, "0"), ("n", 4, 10**9), ("n", 4, 0), ("x_bar", 2, 1.5),
         ("x_bar", 2, None), ("operations", 3, [0] * 9), ("operations", 3, [7]), ("edges", 1, 1 << 20), ("edges", 1, -1),
+        ("closed", 2, 1), ("closed", 2, True),
     ],
 )  # fmt: skip
 def test_trees_that_no_search_makes_are_refused(copy, column, entry, value):
     """As a hostile file would be: with a right checksum."""
-    with Checkpoint(copy) as saves:
-        main, files = saves.load()
-        nodes = json.loads(files["nodes"])
-        nodes[column][entry] = value
-        content = {key: main[key] for key in main if key not in ("format", "version")}
-        saves.save(lambda: (content, {**files, "nodes": json.dumps(nodes).encode()}))
+    change(copy, lambda settings, nodes: nodes[column].__setitem__(entry, value))
     with pytest.raises(visualize.InputError, match="damaged"):
         visualize.read_run(copy)
+
+
+def change(folder, edit):
+    """Save a search once more, with its settings and nodes edited."""
+    with Checkpoint(folder) as saves:
+        main, files = saves.load()
+        nodes = json.loads(files["nodes"])
+        edit(main["settings"], nodes)
+        content = {key: main[key] for key in main if key not in ("format", "version")}
+        saves.save(lambda: (content, {**files, "nodes": json.dumps(nodes).encode()}))
+
+
+def child_below(nodes):
+    """A child of a child of the root, to be the parent of its own parent."""
+    return next(i for i, p in enumerate(nodes["parent"]) if p and nodes["parent"][p] == 0)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda settings, nodes: nodes["parent"].__setitem__(nodes["parent"][child_below(nodes)], child_below(nodes)),
+        lambda settings, nodes: nodes["parent"].__setitem__(5, 5),
+        lambda settings, nodes: nodes["parent"].__setitem__(child_below(nodes), 0),
+        lambda settings, nodes: nodes["parent"].__setitem__(5, nodes["finished"].index(True)),
+        lambda settings, nodes: nodes["parent"].__setitem__(5, len(nodes["n"])),
+        lambda settings, nodes: nodes["closed"].__setitem__(nodes["finished"].index(True), False),
+        lambda settings, nodes: nodes.pop("closed"),
+        lambda settings, nodes: settings.update(backup="first-parent"),
+        lambda settings, nodes: settings.update(backup="$"),
+        lambda settings, nodes: settings.update(backup=["path"]),
+        lambda settings, nodes: settings.update(close_exhausted=1),
+        lambda settings, nodes: settings.update(fresh_rollouts=-1),
+        lambda settings, nodes: settings.pop("fresh_rollouts"),
+    ],
+    ids=["cycle", "itself", "grandparent", "finished", "beyond", "open", "no closed", "first-parent", *map(str, range(5))],
+)
+def test_parents_that_no_walk_has_are_refused(tuned, tmp_path, edit):
+    folder = shutil.copytree(tuned, tmp_path / "copy")
+    change(folder, edit)
+    with pytest.raises(visualize.InputError, match="damaged"):
+        visualize.read_run(folder)
+
+
+def test_a_cycle_is_refused_in_one_line(tuned, tmp_path):
+    folder = shutil.copytree(tuned, tmp_path / "copy")
+    change(folder, lambda settings, nodes: nodes["parent"].__setitem__(nodes["parent"][child_below(nodes)], child_below(nodes)))
+    assert_refused(run("visualize.py", folder, "--html"), "damaged", "more than one action away")
+    change(folder, lambda settings, nodes: nodes["parent"].__setitem__(child_below(nodes), 0))
+    assert_refused(run("visualize.py", folder, "--html"), "damaged", "more than one action away")
 
 
 def test_hostile_text_in_a_summary_is_only_text(copy):
