@@ -178,6 +178,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "backup": {name: name for name in BACKUPS}.__getitem__,
     "close_exhausted": {"yes": True, "no": False}.__getitem__,
     "fresh_rollouts": int,
+    "fresh_after": int,
 }
 META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {"rollouts": int, "fit_every": int, "epochs": int}
 
