@@ -345,8 +345,8 @@ def change(folder, edit):
 
 
 def child_below(nodes):
-    """A child of a child of the root, to be the parent of its own parent."""
-    return next(i for i, p in enumerate(nodes["parent"]) if p and nodes["parent"][p] == 0)
+    """A child of a child of the root; one with edges, as a vertex can be added to the root with or without one."""
+    return next(i for i, p in enumerate(nodes["parent"]) if p and nodes["parent"][p] == 0 and nodes["edges"][i])
 
 
 @pytest.mark.parametrize(
