@@ -416,7 +416,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
         axes.set_xlabel("unique valid samples")
         axes.grid(alpha=0.25, lw=0.5)
     right.legend(*_unique_legend(right), fontsize=8, frameon=False, loc="lower left")
-    figure.tight_layout(rect=(0, 0.11, 1, 1))
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
     return figure
 
 
@@ -450,10 +450,11 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
             axes.boxplot([needed], positions=[place], whis=(0, 100), **common)
             axes.plot(np.full(len(needed), place) + np.linspace(-0.2, 0.2, len(needed)), needed, ".", color=colour, ms=4)
     axes.set_xticks(range(len(boxes)), [box[0] for box in boxes])
-    axes.set_ylabel("unique valid samples to the best cell")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel("unique valid samples to the best cell\n(box: quartiles, line: median, diamond: mean, whiskers: all)")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.25, lw=0.5)
-    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
     return figure
 
 
