@@ -372,11 +372,12 @@ def draw(groups: dict[str, list[dict]], options, best_test: float, caption: str)
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.hashsalt": "compare", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     styles = {m: (COLOURS[i % 8], DASHES[(i + i // 8) % 8], MARKERS[i % 8]) for i, m in enumerate(groups)}
-    for name, figure in (
-        ("best-so-far", draw_best_so_far(groups, options, best_test, styles)),
-        ("samples-to-best", draw_samples_to_best(groups, options, styles)),
+    boxes = "Boxes: quartiles and median of the trials that found it; diamond: mean; whiskers: least and most.\n"
+    for name, figure, more in (
+        ("best-so-far", draw_best_so_far(groups, options, best_test, styles), ""),
+        ("samples-to-best", draw_samples_to_best(groups, options, styles), boxes),
     ):
-        figure.text(0.01, 0.01, caption, fontsize=8, va="bottom", wrap=True)
+        figure.text(0.01, 0.01, more + caption, fontsize=8, va="bottom")
         for kind, metadata in (("png", {}), ("svg", {"Date": None})):
             figure.savefig(options.out / f"{name}.{kind}", dpi=150, metadata=metadata)
 
@@ -416,7 +417,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
         axes.set_xlabel("unique valid samples")
         axes.grid(alpha=0.25, lw=0.5)
     right.legend(*_unique_legend(right), fontsize=8, frameon=False, loc="lower left")
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
     return figure
 
 
@@ -436,7 +437,7 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
         boxes.append((label, styles[method][0], needed, None))
         if method in published:
             boxes.append((f"{method}\npublished", styles[method][0], None, published[method]))
-    figure = Figure(figsize=(max(5.0, 1.3 * len(boxes) + 1), 5.2))
+    figure = Figure(figsize=(max(8.0, 1.3 * len(boxes) + 1), 5.2))
     axes = figure.subplots()
     for place, (_, colour, needed, given) in enumerate(boxes):
         look = {"facecolor": colour, "alpha": 0.45} if given is None else {"facecolor": "white", "edgecolor": colour, "hatch": "///"}
@@ -451,10 +452,10 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
             axes.plot(np.full(len(needed), place) + np.linspace(-0.2, 0.2, len(needed)), needed, ".", color=colour, ms=4)
     axes.set_xticks(range(len(boxes)), [box[0] for box in boxes])
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_ylabel("unique valid samples to the best cell\n(box: quartiles, line: median, diamond: mean, whiskers: all)")
+    axes.set_ylabel("unique valid samples to the best cell")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.25, lw=0.5)
-    figure.tight_layout(rect=(0, 0.11, 1, 1))
+    figure.tight_layout(rect=(0, 0.14, 1, 1))
     return figure
 
 
@@ -544,7 +545,10 @@ def report(results: list[dict], options, table: Table, trainer: NetTrainer) -> N
     numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())
     write_atomically(options.out / "comparison.json", (json.dumps(numbers, indent=1) + "\n").encode())
-    draw(groups, options, best_test, f"{domain}{limit}; n = {options.trials} trials a method.\nHere: {kind}. Published: on NAS-Bench-101 itself.")
+    caption = f"{domain}{limit};\nn = {options.trials} trials a method. Here: {kind}."
+    if published_at(options):
+        caption += "\nPublished: on NAS-Bench-101 itself."
+    draw(groups, options, best_test, caption)
     print(text + f"\nwritten to {options.out}/: comparison.md, comparison.json, best-so-far and samples-to-best (.png, .svg)")
 
 
