@@ -360,7 +360,7 @@ class MCTS:
         """Create the node of a state outside the tree, evaluated."""
         sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
-        barren = self.fresh and self.trainer.unique_samples == sampled
+        barren = self.fresh and parent is not None and self.trainer.unique_samples == sampled
         node.closed = self.close_exhausted and (state.finished or barren)
         if parent is not None:
             parent.children.append(node)

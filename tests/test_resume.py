@@ -217,7 +217,7 @@ def test_a_full_disk_is_told_and_the_search_goes_on(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(checkpoint, "_write_through", full)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    options = ["--samples", "300", "--max-nodes", "5", "--save-every", "0.02", "--quiet", "--out", str(tmp_path)]
+    options = ["--seed", "0", "--samples", "300", "--max-nodes", "5", "--save-every", "0.02", "--quiet", "--out", str(tmp_path)]
     assert module.main(options) == 0
     output = capsys.readouterr()
     assert output.err == "warning: the search could not be saved: No space left on device\n"
