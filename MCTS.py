@@ -218,7 +218,7 @@ class MCTS:
         Never select again a visited finished cell, nor a state all of whose actions lead to such or to ``None``.
     fresh_rollouts : int
         Where a rollout leads to a cell already sampled, draw it again up to so many times. With ``close_exhausted``,
-        a new state of which none of them gives a new sample is closed, too.
+        a new state from which all of them lead to sampled cells is closed, too (not where they give up).
     fresh_after : int
         Do so only after so many episodes: meeting sampled cells again costs time, but tells for free where to search.
 
@@ -360,7 +360,7 @@ class MCTS:
         """Create the node of a state outside the tree, evaluated."""
         sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
-        barren = self.fresh and parent is not None and self.trainer.unique_samples == sampled
+        barren = self.fresh and self.trainer.unique_samples == sampled and node.x_bar != GIVEN_UP
         node.closed = self.close_exhausted and (state.finished or barren)
         if parent is not None:
             parent.children.append(node)
