@@ -463,7 +463,7 @@ class MCTS:
             theirs = main["settings"]
             for name, here in self.settings().items():
                 if theirs[name] != here or type(theirs[name]) is not type(here):
-                    difference = "its table is another one" if name == "table" else f"its {name} is {theirs[name]!s:.60}, not {here}"
+                    difference = "its table is another one" if name == "table" else f"its {name} is {checkpoint.printable(theirs[name], 60)}, not {here}"
                     raise InputError(f"the saved search cannot be resumed so: {difference}; choose the same, or another --out")
             self._restore(main, files)
         except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:

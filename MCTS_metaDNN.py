@@ -8,7 +8,6 @@ fitted now and then to all that was sampled.
 
 import time
 from itertools import islice
-from types import NoneType
 
 import numpy as np
 
@@ -145,16 +144,21 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
 
     def _restore(self, main: dict, files: dict[str, bytes]) -> None:
         super()._restore(main, files)
-        samples, counts = self.trainer.training_trace, [main["fitted_samples"], *(fit[0] for fit in main["fits"])]
-        checkpoint.numbers(counts, int, 0, len(samples), "fits")
-        (self.fit_due,) = checkpoint.numbers([main["fit_due"]], int, self.fit_every, 2**53, "fit_due")
-        for _, correlation, seconds in main["fits"]:
-            if type(correlation) not in (float, NoneType) or type(seconds) is not float:
-                raise ValueError("fits: not as a fit leaves them")
-        self.fits = [tuple(fit) for fit in main["fits"]]
+        samples = self.trainer.training_trace
+        counts, correlations, seconds = zip(*main["fits"], strict=True) if main["fits"] else ((), (), ())
+        ranked = [correlation for correlation in correlations if correlation is not None]
+        checkpoint.numbers([main["fitted_samples"], *counts], int, 0, len(samples), "fits")
+        checkpoint.numbers(ranked, float, -1, 1, "fits")
+        checkpoint.numbers([*seconds], float, 0, 1e12, "fits")
+        checkpoint.numbers([main["fit_due"]], int, 0, 2**53, "fit_due")
+        fitted = counts[-1] if counts else 0
+        due = (fitted // self.fit_every + 1) * self.fit_every
+        if list(counts) != sorted(set(counts)) or (main["fitted_samples"], main["fit_due"]) != (fitted, due):
+            raise ValueError("fits: not as the fits of a search leave them")
+        self.fits, self.fit_due = [tuple(fit) for fit in main["fits"]], due
         self.predictions = unpack_cells(files["predictions"], self.generator)
-        fitted = list(islice(samples.items(), counts[0]))
-        batch, accuracies = [cells.cell(index) for index, _ in fitted], [accuracy for _, accuracy in fitted]
+        batch = [cells.cell(index) for index in islice(samples, fitted)]
+        accuracies = list(islice(samples.values(), fitted))
         self.predictor.restore(files["meta_dnn.npz"], batch, accuracies, len(self.fits))
 
 

@@ -206,6 +206,7 @@ def _unseal(content: bytes) -> dict | None:
         seal = main.pop("sha256")
         whole = (main.pop("format"), main.pop("version")) == (FORMAT, VERSION)
         whole = whole and seal == _digest(to_json({"format": FORMAT, "version": VERSION, **main}))
+        whole = whole and type(main["files"]) is dict
         return main if whole and all(re.fullmatch(r"\w+(\.\w+)?", name) for name in main["files"]) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -223,7 +224,12 @@ def _write_through(path: Path, content: bytes) -> None:
 
 def damaged(what: object) -> InputError:
     """The error for a save that cannot be used."""
-    return InputError(f"the saved search is damaged ({what}); choose another --out, or delete it to begin anew")
+    return InputError(f"the saved search is damaged ({printable(what, 250)}); choose another --out, or delete it to begin anew")
+
+
+def printable(what: object, length: int) -> str:
+    """So much of it as one line of text: what a file holds may be long, have many lines, or steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(what)[:length])
 
 
 def to_json(data: object) -> bytes:
