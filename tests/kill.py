@@ -32,16 +32,33 @@ def outcome_of(folder: Path) -> dict:
 def command(script: str, folder: Path, *options: str) -> list[str]:
     """A search; resumed where one is saved."""
     saved = any((folder / name).exists() for name in ("search", "search.new"))
-    return [sys.executable, script, "--quiet", "--out", str(folder), *options, *["--resume"] * saved]
+    return [sys.executable, script, "--out", str(folder), *options, *["--resume"] * saved]
 
 
-def round_of(folder: Path, script: str, options: list[str], longest: float, rng: random.Random) -> bool:
-    """One start and, unless it ends before, one kill; whether it ended by itself."""
-    process = subprocess.Popen(
-        command(script, folder, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def start(script: str, folder: Path, options: list[str]) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(script, folder, *options), cwd=ROOT, text=True, **pipes)
+
+
+def uninterrupted(folder: Path, script: str, options: list[str]) -> tuple[float, float]:
+    """One whole search; the seconds that it took, from its start and from the first line that it printed."""
+    started = time.perf_counter()
+    process = start(script, folder, options)
+    process.stdout.readline()
+    first_line = time.perf_counter()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return time.perf_counter() - started, time.perf_counter() - first_line
+
+
+def round_of(folder: Path, script: str, options: list[str], longest: tuple[float, float] | None, rng: random.Random) -> bool:
+    """One start and, unless it ends before, one kill, or none without ``longest``; whether it ended by itself."""
+    process = start(script, folder, options)
+    late = longest is not None and rng.random() < 0.5  # else imports, which can take longer than the search, would be hit nearly always
+    if late:
+        process.stdout.readline()
     try:
-        _, errors = process.communicate(timeout=rng.uniform(0, longest))
+        _, errors = process.communicate(timeout=longest and rng.uniform(0, longest[late]))
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -58,12 +75,10 @@ def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> int:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
-        started = time.perf_counter()
-        subprocess.run(command(script, whole, *options), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        longest = time.perf_counter() - started
+        longest = tuple(0.6 * seconds for seconds in uninterrupted(whole, script, options))
         finished = 0
         while kills > 0 or not finished:
-            if round_of(cut, script, options, 0.6 * longest, rng):
+            if round_of(cut, script, options, longest if kills > 0 else None, rng):
                 assert outcome_of(cut) == outcome_of(whole)
                 shutil.rmtree(cut)
                 finished += 1

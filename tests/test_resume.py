@@ -138,6 +138,26 @@ def test_20_kills_at_random_moments():
     assert kill_rounds(20, "MCTS.py", ["--max-nodes", "5", "--seed", "1", "--save-every", "0.02"], seed=0) >= 1
 
 
+SMALL = ((16, "relu", "RandomUniform"), (1, "sigmoid", "GlorotUniform"))  # layers of a Meta-DNN, quick to save
+
+SMALL_META_DNN = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+import meta_dnn
+meta_dnn.LAYERS = {SMALL}
+import MCTS_metaDNN
+MCTS_metaDNN.command.run(MCTS_metaDNN.main)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_3_kills_of_a_search_with_the_meta_dnn(tmp_path):
+    script = tmp_path / "small.py"
+    script.write_text(SMALL_META_DNN)
+    options = "--seed 3 --max-nodes 5 --samples 300 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1"
+    assert kill_rounds(3, str(script), options.split(), seed=2) >= 1
+
+
 class Killed(BaseException):
     """Not an Exception: nothing in the program may go on after it."""
 
