@@ -653,8 +653,9 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
         outcome = search_until_interrupted(search, saver, options)
         saver.save(outcome)
         summary = summarise(search, options, seed, outcome, saver.seconds)
+        # Told before it is written: the disk may be full by now.
+        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n", flush=True)
         write_results(options.out, summary, options.resume)
-        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n")
     return command.INTERRUPTED if outcome == "interrupted" else 0
 
 
@@ -798,7 +799,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "seed": seed,
         "max_nodes": search.generator.max_nodes,
         "max_edges": search.generator.max_edges,
-        "dataset": "embedded surrogate" if options.dataset == EMBEDDED else str(options.dataset),
+        "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
         "cp": search.cp,

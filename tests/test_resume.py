@@ -229,6 +229,27 @@ def test_a_first_save_that_is_killed_is_none(tmp_path, monkeypatch):
             assert saves.load() is None
 
 
+def test_a_disk_that_is_full_at_the_very_end(tmp_path, monkeypatch, capsys):
+    """The outcome is told, the search is saved, and resuming it writes the results once there is room."""
+    import MCTS as module
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    options = ["--samples", "30", "--max-nodes", "5", "--seed", "0", "--quiet", "--out", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr("nasbench_dataset.table.tempfile.mkstemp", full)
+        with pytest.raises(InputError, match=r"summary.json: No space left on device") as refusal:
+            module.main(options)
+    assert "\n" not in str(refusal.value)
+    assert "samples: the wanted number of samples was reached" in capsys.readouterr().out
+    assert not (tmp_path / "summary.json").exists() and (tmp_path / "result.txt").read_text() == ""
+    assert module.main([*options, "--resume"]) == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["unique_samples"] == 30
+    assert len((tmp_path / "result.txt").read_text().splitlines()) == 1
+
+
 def test_a_full_disk_is_told_and_the_search_goes_on(tmp_path, monkeypatch, capsys):
     import MCTS as module
 
