@@ -15,7 +15,7 @@ from nasbench_dataset import InputError
 from net_training import NetTrainer
 
 QUICK = settings(
-    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 NUMBERS = st.one_of(
     st.integers(-2, 100), st.integers(), st.floats(), st.sampled_from([2**21, 2**53, 10**400, -0.0, 1e308, True, False, None])
