@@ -499,9 +499,10 @@ def unpack_cells(content: bytes, generator: arch_generator) -> dict[State, float
     checkpoint.numbers(values, float, 0, 1, "value")
     found = {State(tuple(o), e, True): value for o, e, value in zip(operations, edges, values)}
     for cell in found:
-        possible = 1 << cell.vertices * (cell.vertices - 1) // 2
-        if cell.vertices > generator.max_nodes or cell.edges >= possible or cell.edges.bit_count() > generator.max_edges:
+        if cell.vertices > generator.max_nodes or cell.edges.bit_count() > generator.max_edges:
             raise ValueError("a cell outside the domain")
+        if cell.edges >= 1 << cell.vertices * (cell.vertices - 1) // 2:
+            raise ValueError("a cell with an edge that it cannot have")
     if len(found) < len(values):
         raise ValueError("a cell comes twice")
     return found
@@ -559,8 +560,8 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
         outcome = search_until_interrupted(search, saver, options)
         saver.save(outcome)
         summary = summarise(search, options, seed, outcome, saver.seconds)
-        write_results(options.out, summary, options.resume)
-        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n")
+        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n", flush=True)
+        write_results(options.out, summary, options.resume)  # last: where it cannot, the outcome has been told
     return command.INTERRUPTED if outcome == "interrupted" else 0
 
 
@@ -704,7 +705,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "seed": seed,
         "max_nodes": search.generator.max_nodes,
         "max_edges": search.generator.max_edges,
-        "dataset": "embedded surrogate" if options.dataset == EMBEDDED else str(options.dataset),
+        "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
         "cp": search.cp,
@@ -738,14 +739,13 @@ def write_results(folder: Path, summary: dict, resumed: bool) -> None:
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     if summary["outcome"] not in FINISHED:
         return
-    path, line = folder / "result.txt", json.dumps(summary["trace"]) + "\n"
+    path, line = folder / "result.txt", (json.dumps(summary["trace"]) + "\n").encode()
     try:
-        if resumed and path.read_bytes().endswith(line.encode()):
-            return  # it had ended before and was resumed once more
-        with open(path, "a") as file:
-            file.write(line)
+        lines = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
+        raise InputError(f"cannot read {path}: {error.strerror}; mend that and go on with --resume") from error
+    if not (resumed and lines.endswith(line)):  # else it had ended before and was resumed once more
+        write_atomically(path, lines + line)
 
 
 FINISHED = ("found", "samples", "stalled")
