@@ -8,7 +8,6 @@ fitted now and then to all that was sampled.
 
 import time
 from itertools import islice
-from types import NoneType
 
 import numpy as np
 
@@ -107,9 +106,13 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         self.predictor.fit(self.epochs)
         self.predictions.clear()
         self.fits.append((self.trainer.unique_samples, correlation, round(time.perf_counter() - started, 3)))
-        self.fit_due = (self.trainer.unique_samples // self.fit_every + 1) * self.fit_every
+        self.fit_due = self.next_fit()
         self.phase = "searching"
         self.report()
+
+    def next_fit(self) -> int:
+        """The number of unique samples at which the next fit is due."""
+        return (self.trainer.unique_samples // self.fit_every + 1) * self.fit_every
 
     def correlation(self, batch: list[meta_dnn.Cell], accuracies: list[float]) -> float | None:
         """Spearman's rank correlation of predictions and accuracies; None where either has no ranks."""
@@ -142,15 +145,21 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
 
     def _restore(self, main: dict, files: dict[str, bytes]) -> None:
         super()._restore(main, files)
-        samples, counts = self.trainer.training_trace, [main["fitted_samples"], *(fit[0] for fit in main["fits"])]
-        checkpoint.numbers(counts, int, 0, len(samples), "fits")
+        samples, fits = self.trainer.training_trace, main["fits"]
+        if type(fits) is not list:
+            raise ValueError("fits: not a list")
+        self.fits = [(count, correlation, seconds) for count, correlation, seconds in fits]
+        counts, correlations, seconds = zip(*self.fits) if fits else ((), (), ())
+        checkpoint.numbers([*counts, main["fitted_samples"]], int, 1 if fits else 0, len(samples), "fits")
+        checkpoint.numbers([number for number in correlations if number is not None], float, -1, 1, "fits")
+        checkpoint.numbers(list(seconds), float, 0, 1e12, "fits")
+        if sorted({*counts}) != [*counts] or main["fitted_samples"] != (counts[-1] if counts else 0):
+            raise ValueError("fits: not of more and more samples")
         (self.fit_due,) = checkpoint.numbers([main["fit_due"]], int, self.fit_every, 2**53, "fit_due")
-        for _, correlation, seconds in main["fits"]:
-            if type(correlation) not in (float, NoneType) or type(seconds) is not float:
-                raise ValueError("fits: not as a fit leaves them")
-        self.fits = [tuple(fit) for fit in main["fits"]]
+        if self.fit_due != self.next_fit() and not self.trainer.found:  # then there is no fit any more
+            raise ValueError("fit_due: not the next multiple of --fit-every")
         self.predictions = unpack_cells(files["predictions"], self.generator)
-        fitted = list(islice(samples.items(), counts[0]))
+        fitted = list(islice(samples.items(), main["fitted_samples"]))
         batch, accuracies = [cells.cell(index) for index, _ in fitted], [accuracy for _, accuracy in fitted]
         self.predictor.restore(files["meta_dnn.npz"], batch, accuracies, len(self.fits))
 

@@ -206,6 +206,7 @@ def _unseal(content: bytes) -> dict | None:
         seal = main.pop("sha256")
         whole = (main.pop("format"), main.pop("version")) == (FORMAT, VERSION)
         whole = whole and seal == _digest(to_json({"format": FORMAT, "version": VERSION, **main}))
+        whole = whole and type(main["files"]) is dict
         return main if whole and all(re.fullmatch(r"\w+(\.\w+)?", name) for name in main["files"]) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
