@@ -36,13 +36,13 @@ def command(script: str, folder: Path, *options: str) -> list[str]:
     return [sys.executable, script, "--quiet", "--dataset", str(TABLE), "--out", str(folder), *options, *["--resume"] * saved]
 
 
-def round_of(folder: Path, script: str, options: list[str], longest: float, rng: random.Random) -> bool:
-    """One start and, unless it ends before, one kill; whether it ended by itself."""
+def round_of(folder: Path, script: str, options: list[str], seconds: float | None) -> bool:
+    """One start and, unless it ends before these seconds, one kill; whether it ended by itself."""
     process = subprocess.Popen(
         command(script, folder, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        _, errors = process.communicate(timeout=rng.uniform(0, longest))
+        _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -54,23 +54,28 @@ def round_of(folder: Path, script: str, options: list[str], longest: float, rng:
     return True
 
 
-def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> int:
-    """Kill so many times; returns how many searches ended nevertheless, all of them as they should."""
+def kill_rounds(kills: int, script: str, options: list[str], seed: int, share: float = 0.6) -> tuple[int, int]:
+    """Kill so many times, each within that share of the time of a search.
+
+    Returns how many searches ended nevertheless, all of them as they should, and how many kills left a save.
+    """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         started = time.perf_counter()
         subprocess.run(command(script, whole, *options), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         longest = time.perf_counter() - started
-        finished = 0
+        finished = resumable = 0
         while kills > 0 or not finished:
-            if round_of(cut, script, options, 0.6 * longest, rng):
+            seconds = rng.uniform(0, share * longest) if kills > 0 else None  # starting alone may take more than that
+            if round_of(cut, script, options, seconds):
                 assert outcome_of(cut) == outcome_of(whole)
                 shutil.rmtree(cut)
                 finished += 1
             else:
                 kills -= 1
-    return finished
+                resumable += (cut / "search").exists()
+    return finished, resumable
 
 
 def main() -> None:
@@ -82,9 +87,9 @@ def main() -> None:
     options = parser.parse_args()
     search = options.options or ["--seed", "1", "--samples", "6000", "--save-every", "0.05"]
     started = time.perf_counter()
-    finished = kill_rounds(options.rounds, options.script, search, options.seed)
+    finished, resumable = kill_rounds(options.rounds, options.script, search, options.seed)
     print(
-        f"killed {options.rounds} times, {finished} searches ended nevertheless, each as an uninterrupted one;"
+        f"killed {options.rounds} times, {resumable} of them with a save behind it, {finished} searches ended nevertheless, each as an uninterrupted one;"
         f" {time.perf_counter() - started:.0f} s"
     )
 
