@@ -38,7 +38,7 @@ from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomic
 from net_training import LOOKUPS, NetTrainer
 
 CP = 2.0  # exploration constant of UCT; the original's value
-MAX_CP = 1e6  # far beyond it, UCT is no finite number any more
+CP_RANGE = command.number(0, 1e6)  # far beyond that, UCT is no finite number any more
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
 PRESETS = {  # what a preset sets where the option itself is not given; README: what each is worth
     "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "fresh_rollouts": 0, "fresh_after": 0},
@@ -360,7 +360,7 @@ class MCTS:
         """Create the node of a state outside the tree, evaluated."""
         sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
-        barren = self.fresh and self.trainer.unique_samples == sampled and node.x_bar != GIVEN_UP
+        barren = self.draws_again and self.trainer.unique_samples == sampled and node.x_bar != GIVEN_UP
         node.closed = self.close_exhausted and (state.finished or barren)
         if parent is not None:
             parent.children.append(node)
@@ -375,14 +375,14 @@ class MCTS:
         return GIVEN_UP if cell is None else self.sample(cell)
 
     @property
-    def fresh(self) -> bool:
+    def draws_again(self) -> bool:
         """Whether rollouts are drawn again by now."""
         return self.fresh_rollouts > 0 and self.episodes >= self.fresh_after
 
     def fresh_rollout(self, state: State) -> State | None:
         """A rollout, drawn again up to ``fresh_rollouts`` times while it leads to a cell already sampled."""
         cell = self.rollout(state)
-        for _ in range(self.fresh_rollouts if self.fresh else 0):
+        for _ in range(self.fresh_rollouts if self.draws_again else 0):
             if cell is None or self.trainer.known_accuracy(cell) is None:
                 break
             cell = self.rollout(state)
@@ -478,7 +478,7 @@ class MCTS:
         samples = checkpoint.numbers(main["samples"], int, 0, cells.cell_count() - 1, "samples")
         self.trainer.restore(samples, counter)
         nodes = unpack_tree(files["nodes"], self.generator, self.episodes)
-        if any(not self._may_close(node) if node.closed else self.close_exhausted and node.state.finished for node in nodes):
+        if not all(map(self._can_be_so, nodes)):
             raise ValueError("nodes: closed where that cannot be, or a finished cell that is not")
         self.tree = {node.state: node for node in nodes}
         if len(self.tree) < len(nodes):
@@ -493,10 +493,12 @@ class MCTS:
             raise ValueError("rng: a normal number, which no search draws")
         self.rng.setstate((version, tuple(state), None))
 
-    def _may_close(self, node: Node) -> bool:
-        """Whether a saved node can be closed."""
+    def _can_be_so(self, node: Node) -> bool:
+        """Whether a saved node can be closed, or open, as it is."""
         if node.state.finished or not self.close_exhausted:
-            return self.close_exhausted
+            return node.closed == self.close_exhausted
+        if not node.closed:
+            return True
         if node.fresh is None:  # closed when it was created
             return self.fresh_rollouts > 0
         return not node.fresh and all(child.closed for child in node.children)
@@ -533,15 +535,13 @@ def unpack_tree(content: bytes, generator: arch_generator, episodes: int) -> lis
     """
     names = "operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"
     operations, edges, finished, parents, visits, means, closed, children = checkpoint.columns(content, *names)
-    checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
-    checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
-    checkpoint.numbers(finished, bool, False, True, "finished")
+    states = checkpoint.states(operations, edges, finished, generator)
     checkpoint.numbers(parents[1:], int, 0, len(parents), "parent")
     checkpoint.numbers(visits, int, 1, episodes + 1, "n")
     checkpoint.numbers(means, float, 0, 1, "x_bar")
     checkpoint.numbers(closed, bool, False, True, "closed")
     checkpoint.numbers(list(chain.from_iterable(filter(None, children))), int, 1, len(parents), "children")
-    nodes = [Node(State(*state), None, x_bar) for *state, x_bar in zip(map(tuple, operations), edges, finished, means)]
+    nodes = [Node(state, None, x_bar) for state, x_bar in zip(states, means)]
     for node, parent, node.n, node.closed in zip(nodes[1:], parents[1:], visits[1:], closed[1:]):
         node.parent = nodes[parent]
     nodes[0].n, nodes[0].closed = visits[0], closed[0]
@@ -575,14 +575,8 @@ def pack_cells(values: dict[State, float]) -> bytes:
 def unpack_cells(content: bytes, generator: arch_generator) -> dict[State, float]:
     """The inverse of ``pack_cells``; a TypeError or ValueError where a cell or a number is impossible."""
     operations, edges, values = checkpoint.columns(content, "operations", "edges", "value")
-    checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
-    checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
     checkpoint.numbers(values, float, 0, 1, "value")
-    found = {State(tuple(o), e, True): value for o, e, value in zip(operations, edges, values)}
-    for cell in found:
-        possible = 1 << cell.vertices * (cell.vertices - 1) // 2
-        if cell.vertices > generator.max_nodes or cell.edges >= possible or cell.edges.bit_count() > generator.max_edges:
-            raise ValueError("a cell outside the domain")
+    found = dict(zip(checkpoint.states(operations, edges, [True] * len(edges), generator), values))
     if len(found) < len(values):
         raise ValueError("a cell comes twice")
     return found
@@ -601,7 +595,7 @@ def build_parser(description: str) -> command.Parser:
     add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
     add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
     add("--preset", choices=PRESETS, default="original", help="sets the next five options where they are not given; tuned is ours")
-    add("--cp", type=float, default=argparse.SUPPRESS, help=f"exploration constant of UCT{in_presets('cp')}")
+    add("--cp", type=CP_RANGE, default=argparse.SUPPRESS, help=f"exploration constant of UCT{in_presets('cp')}")
     add("--backup", choices=BACKUPS, default=argparse.SUPPRESS, help=f"back up along the nodes that first created each node, or along the path walked{in_presets('backup')}")
     add("--close-exhausted", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"never select again what can give no new cell{in_presets('close_exhausted')}")
     add("--fresh-rollouts", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="N", help=f"draw a rollout again up to N times where it leads to a cell already sampled; with --close-exhausted, close a new state of which no draw leads to a new one{in_presets('fresh_rollouts')}")
@@ -632,8 +626,6 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
     preset = PRESETS[options.preset]
     vars(options).update({**preset, **vars(options)})
     search_options.update({name: getattr(options, name) for name in preset})
-    if not 0 <= options.cp <= MAX_CP:
-        raise InputError(f"--cp is {options.cp}; it must be a number from 0 to {MAX_CP:g}")
     options.dataset = options.dataset or default_path()
     table = open_table(options.dataset)
     generator = arch_generator(options.max_nodes, options.max_edges)
@@ -653,9 +645,8 @@ def run_command(options, search_class: type[MCTS], **search_options) -> int:
         outcome = search_until_interrupted(search, saver, options)
         saver.save(outcome)
         summary = summarise(search, options, seed, outcome, saver.seconds)
-        # Told before it is written: the disk may be full by now.
         print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n", flush=True)
-        write_results(options.out, summary, options.resume)
+        write_results(options.out, summary, options.resume)  # last: where it cannot, the outcome has been told
     return command.INTERRUPTED if outcome == "interrupted" else 0
 
 
@@ -838,14 +829,13 @@ def write_results(folder: Path, summary: dict, resumed: bool) -> None:
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     if summary["outcome"] not in FINISHED:
         return
-    path, line = folder / "result.txt", json.dumps(summary["trace"]) + "\n"
+    path, line = folder / "result.txt", (json.dumps(summary["trace"]) + "\n").encode()
     try:
-        if resumed and path.read_bytes().endswith(line.encode()):
-            return  # it had ended before and was resumed once more
-        with open(path, "a") as file:
-            file.write(line)
+        lines = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
+        raise InputError(f"cannot read {path}: {error.strerror}; mend that and go on with --resume") from error
+    if not (resumed and lines.endswith(line)):  # else it had ended before and was resumed once more
+        write_atomically(path, lines + line)
 
 
 FINISHED = ("found", "samples", "exhausted", "stalled")

@@ -21,9 +21,11 @@ import json
 import os
 import re
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Callable, Sequence
 
+from arch_generator import State, arch_generator
 from nasbench_dataset import InputError
 
 try:
@@ -119,7 +121,7 @@ class Checkpoint:
             self._settle()
             if not self._path(MAIN).exists():
                 return None
-            found = self._find("")
+            found = find(self.folder)
             if found:  # after a power failure renames may have come to the disk in another order
                 self._promote(found[2])
         except OSError as error:
@@ -158,7 +160,7 @@ class Checkpoint:
     def _settle(self) -> None:
         """Finish the renaming of a save that was interrupted in it; forget one that was interrupted earlier."""
         if self._path(MAIN, NEW).exists():
-            found = self._find(NEW)
+            found = find(self.folder, NEW)
             if found:
                 self._promote([*found[2], MAIN])
             else:
@@ -168,25 +170,26 @@ class Checkpoint:
         for name in names:
             os.replace(self._path(name, NEW), self._path(name))
 
-    def _find(self, suffix: str) -> tuple[dict, dict[str, bytes], list[str]] | None:
-        """The save that ``search`` with this suffix lists, and which of its files are still to be renamed.
 
-        None where it is not whole.
-        """
-        main = _unseal(self._path(MAIN, suffix).read_bytes())
-        if main is None:
+def find(folder: Path, suffix: str = "") -> tuple[dict, dict[str, bytes], list[str]] | None:
+    """The save that ``search`` with this suffix lists, and which of its files are still to be renamed.
+
+    None where it is not whole. Nothing is changed, so this can look at a folder in which a search is saving.
+    """
+    main = _unseal((folder / (MAIN + suffix)).read_bytes())
+    if main is None:
+        return None
+    files, pending = {}, []
+    for name, digest in main.pop("files").items():
+        for where in ("", NEW):
+            path = folder / (name + where)
+            if path.is_file() and _digest(content := path.read_bytes()) == digest:
+                files[name] = content
+                pending += [name] if where else []
+                break
+        else:
             return None
-        files, pending = {}, []
-        for name, digest in main.pop("files").items():
-            for where in ("", NEW):
-                path = self._path(name, where)
-                if path.is_file() and _digest(content := path.read_bytes()) == digest:
-                    files[name] = content
-                    pending += [name] if where else []
-                    break
-            else:
-                return None
-        return main, files, pending
+    return main, files, pending
 
 
 def _digest(content: bytes) -> str:
@@ -261,3 +264,17 @@ def numbers(values: object, kind: type, low: float, high: float, what: str) -> l
     if not all(low <= value <= high for value in values):  # False for NaN, too
         raise ValueError(f"{what}: a number outside {low}..{high}")
     return values
+
+
+def states(operations: list, edges: list, finished: list, generator: arch_generator) -> list[State]:
+    """The states in these columns; a TypeError or ValueError where one is none or lies outside the domain."""
+    numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
+    numbers(edges, int, 0, 2**21 - 1, "edges")
+    numbers(finished, bool, False, True, "finished")
+    result = [State(tuple(o), e, f) for o, e, f in zip(operations, edges, finished)]
+    for state in result:
+        if state.vertices > generator.max_nodes or state.edges.bit_count() > generator.max_edges:
+            raise ValueError("a state outside the domain")
+        if state.edges >> state.vertices * (state.vertices - 1) // 2:
+            raise ValueError("a state with an edge that it cannot have")
+    return result

@@ -10,6 +10,7 @@ already is not run again, so that a comparison that was interrupted goes on wher
 methods costs only what is new.
 """
 
+import argparse
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 import baselines
 from arch_generator import arch_generator
-from MCTS import BACKUPS, PRESETS, MCTS
+from MCTS import BACKUPS, CP_RANGE, PRESETS, MCTS
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.table import METRICS, Table, default_path, write_atomically
@@ -163,7 +164,7 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
         key, _, value = part.partition("=")
         try:
             given = kinds[key](value)
-        except (KeyError, ValueError) as error:
+        except (KeyError, argparse.ArgumentTypeError) as error:
             raise InputError(
                 f"{part!r} is no option of {name} in --methods; its options: {', '.join(kinds) or 'none'}, as in mcts:cp=0.5"
             ) from error
@@ -174,13 +175,17 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
 ALIASES = {"tuned": "mcts:preset=tuned"}
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "preset": PRESETS.__getitem__,
-    "cp": float,
+    "cp": CP_RANGE,
     "backup": {name: name for name in BACKUPS}.__getitem__,
     "close_exhausted": {"yes": True, "no": False}.__getitem__,
-    "fresh_rollouts": int,
-    "fresh_after": int,
+    "fresh_rollouts": command.whole_number(0),
+    "fresh_after": command.whole_number(0),
 }
-META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {"rollouts": int, "fit_every": int, "epochs": int}
+META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "rollouts": command.whole_number(0),
+    "fit_every": command.whole_number(2),
+    "epochs": command.whole_number(1),
+}
 
 
 # --- all trials -------------------------------------------------------------------------------
@@ -268,11 +273,11 @@ def _import_engine(name: str, package: str):
 # --- figures of the whole ---------------------------------------------------------------------
 
 
-def at_samples(trace: list[list[float]], places: np.ndarray, column: int) -> np.ndarray:
-    """The best so far after so many samples, by a column of the trace (1: that guides, 2: test); NaN before the first."""
+def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
+    """Test accuracy of the best so far after so many samples; NaN before the first."""
     if not trace:
         return np.full(len(places), np.nan)
-    costs, values = np.array(trace)[:, 0], np.array(trace)[:, column]
+    costs, _, values = np.array(trace).T
     place = np.searchsorted(costs, places, "right") - 1
     return np.where(place < 0, np.nan, values[place])
 
@@ -293,7 +298,7 @@ def summarise(method: str, results: list[dict], best_test: float, at: list[int])
     quartiles = np.quantile(censored, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
     places = np.array(at, int)
     ran_out = [r["samples"] for r in results if r["outcome"] == "samples"]
-    accuracies = np.array([at_samples(result["trace"], places, 2) for result in results])
+    accuracies = np.array([at_samples(result["trace"], places) for result in results])
     reached = [n for n in places.tolist() if not ran_out or n <= min(ran_out)]
     return {
         "method": method,
@@ -393,7 +398,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
     lows, published = [], published_at(options)
     for method, results in groups.items():
         colour, dash, marker = styles[method]
-        curves = np.array([at_samples(result["trace"], places, 2) for result in results])
+        curves = np.array([at_samples(result["trace"], places) for result in results])
         budget = min((r["samples"] for r in results if r["outcome"] == "samples"), default=math.inf)
         shown = places <= budget
         low, median, high = np.quantile(curves[:, shown], (0.25, 0.5, 0.75), axis=0)
@@ -446,7 +451,7 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
         if given is not None:
             mean, _, (q1, median, q3), (least, most) = given
             box = {"med": median, "q1": q1, "q3": q3, "whislo": least, "whishi": most, "mean": mean}
-            axes.bxp([box], positions=[place], showfliers=False, **{"patch_artist": True, **common})
+            axes.bxp([box], positions=[place], showfliers=False, **common)
         elif needed:
             axes.boxplot([needed], positions=[place], whis=(0, 100), **common)
             axes.plot(np.full(len(needed), place) + np.linspace(-0.2, 0.2, len(needed)), needed, ".", color=colour, ms=4)
@@ -504,7 +509,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
     check_methods(methods, trainer)
-    trials = [new_trial(method, seed, options, trainer) for method in methods for seed in range(options.trials)]
+    table_is = trainer.fingerprint()
+    trials = [new_trial(method, seed, options, table_is) for method in methods for seed in range(options.trials)]
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         results = run_missing(trials, options)
@@ -514,11 +520,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def new_trial(method: str, seed: int, options, trainer: NetTrainer) -> Trial:
+def new_trial(method: str, seed: int, options, table: str) -> Trial:
     """A trial as the command line wants it."""
     names = "max_nodes", "max_edges", "metric", "lookup", "samples", "patience"
     own = json.dumps(parse_method(method)[1], sort_keys=True)
-    return Trial(method, own, seed, *(getattr(options, name) for name in names), trainer.fingerprint())
+    return Trial(method, own, seed, *(getattr(options, name) for name in names), table)
 
 
 def check_methods(methods: list[str], trainer: NetTrainer) -> None:

@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras  # noqa: E402  (the backend has to be chosen before)
 import numpy as np  # noqa: E402
 
-from nasbench_dataset import cells  # noqa: E402
+from nasbench_dataset import InputError, cells  # noqa: E402
 
 ROW = 56  # numbers that encode a cell: 49 for the matrix, 7 for the vertices
 INPUT_CODE, PADDING_CODE = 2, 9
@@ -34,6 +34,7 @@ LEARNING_RATE = 2e-4  # of Adam
 BATCH = 128
 EPOCHS = 20  # of one fit
 PREDICT_ROWS = 10  # one evaluation of the search: ten predicted rollouts
+OVERFLOWED = "the Meta-DNN has overflowed and predicts no numbers any more; choose another --out and begin anew"
 
 Cell = tuple[cells.Operations, int]
 
@@ -184,6 +185,8 @@ class MetaDNN:
             order = rng.permutation(self.count)
             losses = [self._fit_batch(order[i : i + BATCH]) for i in range(0, self.count, BATCH)]
             loss = float(np.sum(losses)) / self.count
+        if not all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self._variables().values()):
+            raise InputError(OVERFLOWED)  # before it is saved
         return loss
 
     def _fit_batch(self, samples: np.ndarray) -> float:
@@ -202,4 +205,6 @@ class MetaDNN:
             filled = np.zeros((PREDICT_ROWS, ROW), np.float32)
             filled[: len(part)] = part
             result.append(np.asarray(self.model.predict_on_batch(filled))[: len(part), 0])
+            if not np.isfinite(result[-1]).all():
+                raise InputError(OVERFLOWED)
         return np.concatenate(result) if result else np.zeros(0, np.float32)

@@ -12,6 +12,7 @@ The parent of a node is the one from which it was first created or, in a search 
 which it was last reached. The root is in the middle, and each ring is one action further from it.
 """
 
+import contextlib
 import hashlib
 import html
 import io
@@ -23,7 +24,6 @@ import time
 import warnings
 from base64 import b64encode
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import matplotlib
@@ -118,32 +118,17 @@ def read_run(folder: Path) -> Run:
 
 
 def read_save(folder: Path) -> tuple[dict, dict[str, bytes]]:
-    """The content of ``search`` and of the files it lists, all from one save (see checkpoint.py).
+    """The content of ``search`` and of the files it lists, all from one save.
 
     A search may be saving meanwhile, or have been killed in it: then some files are still named ``NAME.new``.
     """
     for wait in WAITS:
         time.sleep(wait)
         for suffix in ("", checkpoint.NEW):
-            try:
-                main = json.loads((folder / (checkpoint.MAIN + suffix)).read_bytes())
-                seal = main.pop("sha256")
-                if (main["format"], main["version"]) != (checkpoint.FORMAT, checkpoint.VERSION):
-                    continue
-                if seal == hashlib.sha256(checkpoint.to_json(main)).hexdigest():
-                    names = "nodes", "dangling_nodes"
-                    return main, {name: _matching(folder, name, main["files"][name]) for name in names}
-            except (FileNotFoundError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
-                continue
+            with contextlib.suppress(FileNotFoundError):
+                if found := checkpoint.find(folder, suffix):
+                    return found[:2]
     raise InputError(f"the search saved in {folder} is damaged ('search', or a file that it lists)")
-
-
-def _matching(folder: Path, name: str, digest: str) -> bytes:
-    for suffix in ("", checkpoint.NEW):
-        path = folder / (name + suffix)
-        if path.exists() and hashlib.sha256(content := path.read_bytes()).hexdigest() == digest:
-            return content
-    raise ValueError(f"{name} is of another save")
 
 
 def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run:
@@ -152,7 +137,7 @@ def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run
     generator = arch_generator(settings["max_nodes"], settings["max_edges"])
     names = "operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"
     operations, edges, finished, parent, visits, value, closed, _ = checkpoint.columns(files["nodes"], *names)
-    states = parse_states(operations, edges, checkpoint.numbers(finished, bool, False, True, "finished"), generator)
+    states = checkpoint.states(operations, edges, finished, generator)
     checkpoint.numbers(visits, int, 1, 2**53, "n")
     checkpoint.numbers(value, float, 0, 1, "x_bar")
     checkpoint.numbers(closed, bool, False, True, "closed")
@@ -161,7 +146,7 @@ def parse_run(main: dict, files: dict[str, bytes], summary: bytes | None) -> Run
         raise ValueError("nodes: closed, or not, against the settings")
     check_parents(states, parent, visits, settings["backup"])
     operations, edges, accuracies = checkpoint.columns(files["dangling_nodes"], "operations", "edges", "value")
-    ends = parse_states(operations, edges, [True] * len(edges), generator)
+    ends = checkpoint.states(operations, edges, [True] * len(edges), generator)
     dangling = dict(zip(ends, checkpoint.numbers(accuracies, float, 0, 1, "value")))
     table = describe_table(summary, main, len(states))
     outcome = str(main["outcome"]) if main["outcome"] else "not ended"
@@ -208,17 +193,6 @@ def one_action(before: State, after: State) -> bool:
     return not before.edges & ~after.edges and added.bit_count() == (0 if after.finished else 1)
 
 
-def parse_states(operations: list, edges: list, finished: list[bool], generator: arch_generator) -> list[State]:
-    """States from their columns, each within the domain."""
-    checkpoint.numbers(list(chain.from_iterable(operations)), int, 0, 2, "operations")
-    checkpoint.numbers(edges, int, 0, 2**21 - 1, "edges")
-    states = [State(tuple(o), e, f) for o, e, f in zip(operations, edges, finished)]
-    for state in states:
-        if state.vertices > generator.max_nodes or state.edges >> state.vertices * (state.vertices - 1) // 2:
-            raise ValueError("a state outside the domain")
-    return states
-
-
 def describe_table(summary: bytes | None, main: dict, nodes: int) -> str:
     """Where the accuracies come from; only summary.json has it, and it may be of an earlier search."""
     try:
@@ -237,7 +211,7 @@ def describe_table(summary: bytes | None, main: dict, nodes: int) -> str:
 
 def plain(text: object) -> str:
     """Text of a file as one short printable line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = " ".join(checkpoint.printable(text, 1_000).split())
     return line if len(line) <= 80 else line[:77] + "..."
 
 

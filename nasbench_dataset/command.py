@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import math
 import os
 import sys
@@ -35,16 +36,17 @@ def whole_number(low: int) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least ``low``."""
+def number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number from ``low`` to ``high``."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {low}")
+        if not low <= value <= high or value == math.inf:
+            words = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {words}")
         return value
 
     return parse
@@ -52,8 +54,14 @@ def number(low: float) -> Callable[[str], float]:
 
 def fail(message: object) -> None:
     """Say in one line what is wrong, and exit with status 2."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # where stderr cannot be written to, the status has to do
+        print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(WRONG_INPUT)
+
+
+def discard_output() -> None:
+    """Send what is still to be printed nowhere, so that nothing fails once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -70,6 +78,10 @@ def run(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:  # whoever read the output has gone, as in ``| head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         status = 0
+    except OSError as error:  # files are read and written with better words than these
+        if sys.stdout is not None:
+            discard_output()
+        fail(f"cannot write {error.filename or 'the output'}: {error.strerror}; make room, or send it elsewhere")
     sys.exit(status)

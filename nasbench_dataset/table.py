@@ -154,7 +154,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
+        raise InputError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from error
 
 
 def _umask() -> int:

@@ -12,6 +12,7 @@ from nasbench_dataset.table import EMBEDDED, MEASURED, Table, from_entries
 
 ROOT = Path(__file__).parents[1]
 SEARCHES = "MCTS.py", "MCTS_metaDNN.py", "compare.py"
+EMBEDDED_TABLE = "--dataset", str(EMBEDDED)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def uninterrupted(folder: Path, script: str, options: list[str]) -> tuple[float,
 def round_of(folder: Path, script: str, options: list[str], longest: tuple[float, float] | None, rng: random.Random) -> bool:
     """One start and, unless it ends before, one kill, or none without ``longest``; whether it ended by itself."""
     process = start(script, folder, options)
-    late = longest is not None and rng.random() < 0.5  # else imports, which can take longer than the search, would be hit nearly always
+    late = longest is not None and rng.random() < 0.5  # else nearly all would hit imports, which can take longest
     if late:
         process.stdout.readline()
     try:
@@ -70,13 +70,16 @@ def round_of(folder: Path, script: str, options: list[str], longest: tuple[float
     return True
 
 
-def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> int:
-    """Kill so many times; returns how many searches ended nevertheless, all of them as they should."""
+def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> tuple[int, int]:
+    """Kill so many times.
+
+    Returns how many searches ended nevertheless, all of them as they should, and how many kills left a save.
+    """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         longest = tuple(0.6 * seconds for seconds in uninterrupted(whole, script, options))
-        finished = 0
+        finished = resumable = 0
         while kills > 0 or not finished:
             if round_of(cut, script, options, longest if kills > 0 else None, rng):
                 assert outcome_of(cut) == outcome_of(whole)
@@ -84,7 +87,8 @@ def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> int:
                 finished += 1
             else:
                 kills -= 1
-    return finished
+                resumable += (cut / "search").exists()
+    return finished, resumable
 
 
 def main() -> None:
@@ -96,9 +100,10 @@ def main() -> None:
     options = parser.parse_args()
     search = options.options or ["--seed", "1", "--samples", "6000", "--save-every", "0.05"]
     started = time.perf_counter()
-    finished = kill_rounds(options.rounds, options.script, search, options.seed)
+    finished, resumable = kill_rounds(options.rounds, options.script, search, options.seed)
     print(
-        f"killed {options.rounds} times, {finished} searches ended nevertheless, each as an uninterrupted one;"
+        f"killed {options.rounds} times, {resumable} of them with a save behind it; {finished} searches ended"
+        " nevertheless, each as an uninterrupted one;"
         f" {time.perf_counter() - started:.0f} s"
     )
 

@@ -1,5 +1,6 @@
 """Conversion: the same logits as PyTorch, nothing run, and one line for every file that will not do."""
 
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -11,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alphax1 import one_line, script  # first: it sets the path for those below
+from damage import damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import model_test
 from convert import Module, convert, main, outputs
@@ -147,6 +151,19 @@ def test_flipped_bytes_never_raise_anything_else(saved, tmp_path, monkeypatch, c
             convert(tmp_path / "damaged.pt")
         refused += not str(refusal.value).endswith("understood")
     assert refused >= FLIPS // 2
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_damaged_pickle_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    """No torch needed: a tensor as torch.save writes it, the pickle damaged, in a container that is whole."""
+    path = tmp_path_factory.getbasetemp() / "damaged.pt"
+    write = data.draw(st.sampled_from([zipped, streamed]))
+    write(path, damaged(data, tensor(6, (2, 3), (3, 1))), np.arange(6, dtype="float32").tobytes())
+    if data.draw(st.booleans()):
+        path.write_bytes(damaged(data, path.read_bytes()))
+    with contextlib.suppress(Problem):
+        read_module(path)
 
 
 def zipped(path, pickled, storage=b""):

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import alphax1
 import numpy as np
 import pytest
 from alphax1 import compiling_once, describe, environment, one_line, script
 from backend import keras
+from damage import altered, damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import model_test
 import train
 from data import Images, augment, load, normalise, statistics
@@ -177,6 +181,24 @@ def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, caps
         assert run(main) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert words in line and line.startswith("script.py: ")
+
+
+@pytest.mark.filterwarnings("ignore")  # zipfile's and numpy's, about what the damage makes of a header
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_damaged_checkpoint_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    state = {"recipe": asdict(Recipe(seed=1)), "network": asdict(describe()), "history": [{"loss": 0.5}]}
+    altering = data.draw(st.booleans())
+    np.savez(path, state=json.dumps(altered(data, state) if altering else state), variable_0=np.ones(3, "f4"))
+    if not altering:
+        path.write_bytes(damaged(data, path.read_bytes()))
+    try:
+        content, arrays = train._read_checkpoint(path)
+    except Problem as problem:
+        assert str(path) in str(problem)
+    else:
+        assert isinstance(content["history"], list) and all(array.dtype != object for array in arrays)
 
 
 def test_without_network_it_says_where_the_archive_belongs(tmp_path):

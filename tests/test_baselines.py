@@ -12,7 +12,7 @@ import meta_dnn
 from arch_generator import State, arch_generator
 from baselines import FULL, METHODS, PARTIAL, Partial, Search, Space
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.table import Table
+from nasbench_dataset.table import EMBEDDED, Table, load
 from net_training import LOOKUPS, NetTrainer
 
 
@@ -111,24 +111,26 @@ def test_random_search_needs_half_the_domain(small_table):
     assert np.mean(needed) == pytest.approx(46, abs=4 * 26.3 / 20)  # uniform on 1..91
 
 
-def test_evolution_keeps_the_young_and_mutates_the_best(small_table, monkeypatch):
-    space, rng = Space(trainer_of(small_table)), random.Random(0)
-    parents = []
+def test_evolution_mutates_winners_of_tournaments_and_forgets_the_old(monkeypatch):
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(6), "test", "isomorphic")
+    space, rng, parents = Space(trainer), random.Random(0), []
     mutate = space.mutate
     monkeypatch.setattr(space, "mutate", lambda graph, rng: parents.append(graph) or mutate(graph, rng))
+    first = []
+    graph = space.graph
+    monkeypatch.setattr(space, "graph", lambda rng: first.append(graph(rng)) or first[-1])
     proposals = baselines.regularized_evolution(space, rng)
     next(proposals)
-    for number in range(99):  # the hundredth is told the highest accuracy
-        assert not parents
+    for number in range(99):
         proposals.send(number / 1_000)
-    proposals.send(0.9)
-    for _ in range(99):
+        assert not parents
+    for accuracy in (0.9, *[0.0] * 99):  # the hundredth is the best, and is forgotten a hundred births later
+        proposals.send(accuracy)
+    best, members = first[-1], set(first)
+    assert 4 <= parents.count(best) <= 20  # it wins whenever it is among ten of a hundred: ten times on average
+    for _ in range(200):
         proposals.send(0.0)
-    assert Counter(parents).most_common(1)[0][1] < 100  # the best is in a tenth of the tournaments only
-    before = len(parents)
-    for _ in range(300):  # all with an accuracy above 0 are too old now: any can win
-        proposals.send(0.0)
-    assert len(parents) == before + 300 and len(set(parents[before + 200 :])) > 1
+    assert len(parents) == 300 and not members & set(parents[-100:])
 
 
 def test_local_search_climbs_to_a_local_best(small_table, monkeypatch):

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, assert_refused, run
+from conftest import EMBEDDED_TABLE, ROOT, assert_refused, run
 
 from nasbench_dataset import cells
 from nasbench_dataset.table import save
@@ -104,7 +104,7 @@ def test_lookups_differ(tmp_path):
 
 
 def test_output_that_nobody_reads(tmp_path):
-    command = f"{sys.executable} MCTS.py --max-nodes 4 --seed 0 --out {tmp_path}"
+    command = f"{sys.executable} MCTS.py {' '.join(EMBEDDED_TABLE)} --max-nodes 4 --seed 0 --out {tmp_path}"
     result = subprocess.run(f"{command} | head -1; {command} 2>&-", shell=True, cwd=ROOT, capture_output=True, text=True)
     assert "Traceback" not in result.stderr and "found" in result.stdout
 
@@ -118,7 +118,7 @@ def test_a_search_without_new_samples_stalls(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_by_the_user(tmp_path, number):
-    command = [sys.executable, "MCTS.py", "--max-nodes", "7", "--seed", "0", "--out", str(tmp_path)]
+    command = [sys.executable, "MCTS.py", *EMBEDDED_TABLE, "--max-nodes", "7", "--seed", "0", "--out", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert any("seed 0" in line for line in process.stdout)  # the banner ends with it
     time.sleep(0.5)

@@ -123,7 +123,7 @@ def test_a_cluster_of_two_workers_gives_the_same(compared, tmp_path):
         with Client(address, timeout=60) as client:
             client.wait_for_workers(2, timeout=60)
             pids = set(client.run(os.getpid).values())
-        assert pids == {process.pid for process in started[1:]} or len(pids) == 2
+        assert len(pids) == 2
         cluster = ["--backend", "dask", "--cluster", address, "--out", tmp_path / "c"]
         result = run("compare.py", "--methods", "mcts,random", *OPTIONS, *cluster)
         assert result.returncode == 0, result.stderr
@@ -145,8 +145,8 @@ def result_of(outcome: str, samples: int, trace: list) -> dict:
 def test_the_best_so_far():
     trace = [[1, 0.5, 0.4], [10, 0.6, 0.3], [1_000, 0.9, 0.8]]
     places = np.array([0, 1, 9, 10, 999, 1_000, 5_000])
-    np.testing.assert_array_equal(compare.at_samples(trace, places, 2), [np.nan, 0.4, 0.4, 0.3, 0.3, 0.8, 0.8])
-    assert np.isnan(compare.at_samples([], places, 2)).all()
+    np.testing.assert_array_equal(compare.at_samples(trace, places), [np.nan, 0.4, 0.4, 0.3, 0.3, 0.8, 0.8])
+    assert np.isnan(compare.at_samples([], places)).all()
 
 
 def test_statistics_by_hand():
@@ -190,7 +190,7 @@ def test_methods_with_options():
     assert compare.parse_method("random") == ("random", {})
 
 
-@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
+@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:fresh_rollouts=-1", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
 def test_unknown_methods_and_options(method):
     with pytest.raises(InputError, match="--methods"):
         compare.parse_method(method)

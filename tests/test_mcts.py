@@ -348,7 +348,7 @@ def test_rollouts_drawn_again_prefer_new_cells(small_table):
     search = MCTS(trainer, 0, **TUNED, fresh_rollouts=200, fresh_after=1)
     start = State((0, 1), 0b001101)
     search.root = search.expand(None, ROOT)
-    assert search.fresh_rollout(ROOT) is not None and not search.fresh
+    assert search.fresh_rollout(ROOT) is not None and not search.draws_again
     search.episodes = 1
     for new in range(2, 30):
         search.sample(search.fresh_rollout(ROOT))

@@ -17,6 +17,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from conftest import assert_refused, run
+from damage import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nasbench_writer import IMAGES, Run, fields, framed, made_up_runs, masked, metrics, tfrecord
@@ -684,19 +685,13 @@ def test_every_flipped_byte_of_an_archive(sources, write):
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_with_an_input_error(sources, tmp_path_factory, data):
-    content = bytearray(data.draw(st.sampled_from(sources)))
-    for _ in range(data.draw(st.integers(1, 3))):
-        start = data.draw(st.integers(0, len(content)))
-        removed = data.draw(st.sampled_from([0, 1, 1, 1, 8, len(content)]))
-        content[start : start + removed] = data.draw(st.binary(max_size=8))
     path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(content)
+    path.write_bytes(damaged(data, data.draw(st.sampled_from(sources))))
     for read in (lambda: convert.read(path, "test")[0], lambda: convert.open_table(path)):
         try:
             assert isinstance(read(), tables.Table)
         except InputError as error:
             assert str(path) in str(error)
-
 
 # --- the measured table in its place ----------------------------------------------------------
 
