@@ -12,6 +12,7 @@ methods costs only what is new.
 
 import argparse
 import hashlib
+import importlib
 import json
 import math
 import random
@@ -245,12 +246,12 @@ def engine(options) -> Iterator[None]:
         with joblib.parallel_config("loky", inner_max_num_threads=1):
             yield
     elif options.backend == "dask":
-        distributed = _import_engine("distributed", "dask distributed")
+        distributed = _import("distributed", "dask distributed")
         local = {} if options.cluster else {"n_workers": options.jobs, "threads_per_worker": 1}
         with distributed.Client(options.cluster, **local), joblib.parallel_config("dask"):
             yield
     else:
-        ray = _import_engine("ray", "ray")
+        ray = _import("ray", "ray")
         from ray.util.joblib import register_ray
 
         here = {"working_dir": str(Path(__file__).parent), "excludes": [".git", "results*", "comparison*"]}
@@ -263,11 +264,11 @@ def engine(options) -> Iterator[None]:
             ray.shutdown()
 
 
-def _import_engine(name: str, package: str):
+def _import(name: str, install: str):
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"--backend {name} needs a package that is not installed; pip install {package}") from error
+        raise InputError(f"{name} is needed for this and cannot be imported ({error}); pip install {install}") from error
 
 
 # --- figures of the whole ---------------------------------------------------------------------
@@ -499,8 +500,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
     options = build_parser().parse_args(argv)
     methods = list(dict.fromkeys(options.methods.split(",")))
-    for method in methods:
-        parse_method(method)
+    needed = {"joblib", "matplotlib", *("keras" for method in methods if parse_method(method)[0] == "mcts-metadnn")}
+    for package in sorted(needed):  # before hours are spent
+        _import(package, "-r requirements-compare.txt")
     if options.cluster and options.backend == "loky":
         raise InputError("--cluster needs --backend dask or ray")
     options.dataset = str(options.dataset or default_path())

@@ -26,21 +26,27 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize, to_hex
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path as Curve
-from PIL import Image
 
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
 from nasbench_dataset import InputError, cells, command
+
+try:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize, to_hex
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+    from matplotlib.path import Path as Curve
+    from PIL import Image
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    command.fail(f"Matplotlib cannot be used ({error}); pip install -r requirements-compare.txt")
 
 MAX_DRAWN, MAX_IN_PAGE = 1_200, 5_000  # nodes; more of them run into each other
 COLOURS = "viridis"  # perceptually uniform, and readable for the colour-blind

@@ -167,3 +167,9 @@ def test_unusable_tables_are_refused_in_one_line(tmp_path, small_table):
     small_table.columns["test"][:] = float("nan")
     save(small_table, path)
     assert_refused(run("MCTS.py", "--dataset", path), "no target")
+
+
+@pytest.mark.parametrize("script", ["visualize.py", "compare.py"])
+def test_a_missing_package_is_told_with_what_installs_it(script):
+    missing = f"import runpy, sys; sys.modules['matplotlib'] = None; sys.argv = [{script!r}]"
+    assert_refused(run("-c", f"{missing}; runpy.run_path({script!r}, run_name='__main__')"), "requirements-compare.txt")

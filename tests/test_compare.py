@@ -98,7 +98,7 @@ def test_a_killed_comparison_goes_on(tmp_path, number):
     process.send_signal(number)
     assert process.wait(30) == (130 if number == signal.SIGINT else -number)
     if number == signal.SIGINT:
-        assert (tmp_path / "errors").read_text() == "interrupted\n"
+        assert (tmp_path / "errors").read_text().endswith("interrupted\n")  # joblib's processes may say more
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*.json")}
     assert 5 <= len(kept) < 24
     assert run(*command, "--out", tmp_path).returncode == 0
