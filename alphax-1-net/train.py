@@ -35,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 OUT = Path("results", "alphax-1-net")  # below the folder one is in
 # What a random stream is for; numbers from 1, since a trailing 0 does not change a seed sequence.
 SPLIT, ORDER, AUGMENT, DROP_PATH = 1, 2, 3, 4
+LARGEST = 2**32 - 1  # of any setting, where nothing lower is said; the largest seed that JAX takes
 
 
 def _knob(default: Any, reason: str, **rules: Any) -> Any:
@@ -48,15 +49,15 @@ class Recipe:
 
     data: str = _knob("cifar10", "cifar10, digits or FILE.npz")
     genotype: str = _knob(str(HERE / "digits.json"), "JSON file with the cells to stack")
-    C: int = _knob(36, "channels of the first cells", least=2)
-    layers: int = _knob(20, "number of cells", least=3)
+    C: int = _knob(36, "channels of the first cells", least=2, most=1000)
+    layers: int = _knob(20, "number of cells", least=3, most=1000)
     epochs: int = _knob(600, "passes over the training images", least=1)
     batch_size: int = _knob(96, "images in a step; a rest too small for a step waits an epoch", least=1)
     learning_rate: float = _knob(0.025, "at the start; falls to 0 along a cosine", least=0)
-    momentum: float = _knob(0.9, "of SGD", least=0)
+    momentum: float = _knob(0.9, "of SGD", least=0, most=1)
     weight_decay: float = _knob(3e-4, "added to the gradient, so momentum carries it", least=0)
     gradient_clip: float = _knob(5.0, "largest norm of all gradients together", least=0)
-    crop: int = _knob(4, "pixels of border for the random crop", least=0)
+    crop: int = _knob(4, "pixels of border for the random crop", least=0, most=1000)
     flip: bool = _knob(True, "mirror half of the images; wrong for digits")
     cutout: int = _knob(16, "side of the blanked square in pixels", least=0)
     drop_path: float = _knob(0.2, "probability that the last epoch nears, from 0 on", least=0)
@@ -72,9 +73,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for knob in fields(self):
-            value, least = getattr(self, knob.name), knob.metadata.get("least")
-            if None not in (value, least) and not least <= value < math.inf:
-                raise Problem(f"--{_option(knob.name)} is {value}; it must be at least {least}")
+            value, rules = getattr(self, knob.name), knob.metadata
+            stands = f"--{_option(knob.name)} is {value!r:.50}"
+            # A bool is an int to Python, but no number of anything.
+            if not isinstance(value, knob.type) or isinstance(value, bool) != (knob.type is bool):
+                raise Problem(f"{stands}, which is of the wrong type")
+            least, most = rules.get("least"), rules.get("most", LARGEST)
+            if None not in (value, least) and not least <= value <= most:
+                raise Problem(f"{stands}; it must be from {least} to {most}")
+            if value not in rules.get("choices", [value]):
+                raise Problem(f"{stands}; it must be one of {', '.join(rules['choices'])}")
         if self.drop_path >= 1:
             raise Problem(f"--drop-path is {self.drop_path}; it must be below 1")
 

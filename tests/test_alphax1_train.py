@@ -174,6 +174,10 @@ def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, caps
         (train.main, ["--data", digits / "train.npz", "--out", tmp_path / "new"], "lower --validation"),
         (train.main, ["--learning-rate", -1], "--learning-rate is -1"),
         (train.main, ["--drop-path", 1], "below 1"),
+        (train.main, ["--momentum", 2], "--momentum is 2.0; it must be from 0 to 1"),
+        (train.main, ["--seed", 2**32], "--seed is 4294967296"),
+        (train.main, ["--C", 10**6], "--C is 1000000"),
+        (train.main, ["--crop", 10**6], "--crop is 1000000"),
         (train.main, ["--epochs", "few"], "invalid int"),
         (train.main, ["--resume", "--out", tmp_path], "checkpoint.npz is no checkpoint"),
     ):
