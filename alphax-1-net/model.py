@@ -12,6 +12,7 @@ Every cell takes the outputs of the two cells before it.
 
 import json
 import math
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,12 @@ def _auxiliary_head(make: Builder, x: Tensor, classes: int) -> Tensor:
 def without_auxiliary(model: keras.Model) -> keras.Model:
     """The same network, weights shared, with its own logits, (batch, classes), as the only output."""
     return keras.Model(model.input, model.outputs[0], name="network")
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Load weights silently: whatever Keras warns of here, it raises an exception for as well."""
+    with warnings.catch_warnings(action="ignore"):
+        model.load_weights(path)
 
 
 def multiply_adds(model: keras.Model) -> int:

@@ -21,6 +21,7 @@ from model import (
     Description,
     build,
     describes,
+    load_weights,
     multiply_adds,
     parameters,
     read_description,
@@ -95,7 +96,7 @@ def _load_network(description: Description, weights: Path) -> keras.Model:
     if not weights.exists():
         raise Problem(f"there is no {weights}; name weights with --weights")
     try:
-        model.load_weights(weights)
+        load_weights(model, weights)
     except Exception as error:  # h5py and Keras raise all sorts on a damaged or foreign file
         raise Problem(
             f"{weights} does not hold the weights of this network ({type(error).__name__});"

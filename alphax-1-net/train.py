@@ -29,7 +29,15 @@ from backend import has_gpu, keras
 from data import Images, augment, load, statistics
 from evaluation import score_batches, total
 from files import Parser, Problem, replacing, run
-from model import Description, build, describes, read_genotype, without_auxiliary, write_description
+from model import (
+    Description,
+    build,
+    describes,
+    load_weights,
+    read_genotype,
+    without_auxiliary,
+    write_description,
+)
 
 HERE = Path(__file__).resolve().parent
 OUT = Path("results", "alphax-1-net")  # below the folder one is in
@@ -199,6 +207,7 @@ class Training:
 
     def run(self) -> None:
         """Train from where it stands to the last epoch, saving after each."""
+        write_description(self.description, describes(self.best_weights))
         for epoch in range(len(self.history), self.recipe.epochs):
             self._run_epoch(epoch)
             if epoch == self.best_epoch:
@@ -270,7 +279,19 @@ class Training:
         bare = keras.Model(self.model.input, self.model.outputs)
         with replacing(self.best_weights) as part:
             bare.save_weights(part)
-        write_description(self.description, describes(self.best_weights))
+
+    def _check_best(self) -> None:
+        """See to it that the best epoch's weights, on which training may not improve, are on disk."""
+        if self.best_epoch == len(self.history) - 1:
+            self._save_best()  # they are at hand
+            return
+        try:
+            load_weights(build(self.description), self.best_weights)
+        except Exception as error:  # h5py and Keras raise all sorts on a damaged or foreign file
+            raise Problem(
+                f"{self.best_weights}, the weights of epoch {self.best_epoch + 1}, is missing or damaged"
+                f" ({type(error).__name__}); put it back, or name another --out"
+            ) from error
 
     def save(self) -> None:
         """Replace the checkpoint: weights, optimizer, settings and history, in one file."""
@@ -290,7 +311,8 @@ class Training:
         Raises
         ------
         Problem
-            If it holds another network, or if the data are not what they were.
+            If it is damaged or holds another network, if the data are not what they were, or if the
+            best epoch's weights are gone.
         """
         state, arrays = _read_checkpoint(self.checkpoint)
         variables = self._variables()
@@ -303,6 +325,8 @@ class Training:
         for variable, array in zip(variables, arrays):
             variable.assign(array)
         self.history = state["history"]
+        if self.history:
+            self._check_best()
 
     def _variables(self) -> list[keras.Variable]:
         return [*self.model.weights, *self.model.optimizer.variables]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,78 @@ def test_damaged_checkpoint_is_read_or_refused_in_one_line(tmp_path_factory, dat
         assert str(path) in str(problem)
     else:
         assert isinstance(content["history"], list) and all(array.dtype != object for array in arrays)
+
+
+def figures(epoch, validation_accuracy):
+    return {"epoch": epoch, "learning_rate": 0.05, "loss": 2.0, "accuracy": 0.1, "validation_loss": 2.0,
+            "validation_accuracy": validation_accuracy, "images_per_second": 9.0}
+
+
+@pytest.fixture(scope="module")
+def saved(digits, tmp_path_factory):
+    """A training of two epochs as they are saved, the first one the best; its figures are made up."""
+    recipe = Recipe(
+        str(digits / "train.npz"), str(digits / "small.json"), C=2, layers=3, epochs=2, batch_size=32,
+        validation=40, precision="float32", seed=SEED,
+    )
+    training = Training(recipe, tmp_path_factory.mktemp("saved"))
+    training.history = [figures(1, 0.5), figures(2, 0.4)]
+    training._save_best()
+    write_description(training.description, training.out / "best.json")
+    training.save()
+    return training
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved.out, tmp_path / "out")
+
+
+def rewrite(out, content, **changed):
+    np.savez(out / "checkpoint.npz", **{**arrays(out), "state": json.dumps(content), **changed})
+
+
+def refused(out, capsys, monkeypatch, *words):
+    """Check that --resume says these words in one line and leaves the folder as it is."""
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resume", "--out", str(out)])
+    assert run(train.main) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert all(word in line for word in (str(out), "name another --out", *words))
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda best: best.unlink(),
+        lambda best: best.write_bytes(best.read_bytes()[:5000]),
+        lambda best: shutil.copy(alphax1.FOLDER / "digits.weights.h5", best),
+    ],
+    ids=["missing", "short", "of another network"],
+)
+def test_best_weights_are_missed_when_training_resumes(copied, capsys, monkeypatch, recwarn, spoil):
+    spoil(copied / "best.weights.h5")
+    refused(copied, capsys, monkeypatch, "best.weights.h5", "epoch 1", "put it back")
+    assert not [str(warning.message) for warning in recwarn if "Skipping" in str(warning.message)]
+
+
+def test_best_files_that_can_be_made_anew_are(copied, capsys):
+    best, description = copied / "best.weights.h5", copied / "best.json"
+    described = description.read_text()
+    description.unlink()
+    train.main(["--resume", "--out", str(copied)])
+    assert description.read_text() == described and "Kept epoch 1" in capsys.readouterr().out
+    content = state(copied)
+    content["history"][1]["validation_accuracy"] = 0.6
+    rewrite(copied, content)
+    best.unlink()
+    train.main(["--resume", "--out", str(copied)])
+    assert "Kept epoch 2" in capsys.readouterr().out
+    network = build(describe(C=2), seed=SEED + 1)
+    network.load_weights(best)
+    found = [keras.ops.convert_to_numpy(weight) for weight in network.weights]
+    assert all(np.array_equal(array, wanted) for array, wanted in zip(found, arrays(copied).values()))
 
 
 def test_without_network_it_says_where_the_archive_belongs(tmp_path):
