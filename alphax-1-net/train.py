@@ -249,21 +249,21 @@ class Training:
                 verbose=0,
                 callbacks=[Progress(bar)],
             )
-        figures = {name: values[-1] for name, values in fit.history.items()}
-        if not math.isfinite(figures["loss"]):
-            raise Problem(f"the loss is {figures['loss']} in epoch {epoch + 1}; lower --learning-rate")
         trained = time.perf_counter() - start
-        self.history.append(
-            {
-                "epoch": epoch + 1,
-                "learning_rate": rate,
-                "loss": figures["loss"],
-                "accuracy": figures.get("classifier_accuracy", figures.get("accuracy")),
-                **self._validate(),
-                "images_per_second": len(batches) * recipe.batch_size / trained,
-            }
-        )
-        print("  ".join(f"{name} {value:.5g}" for name, value in self.history[-1].items()), flush=True)
+        fitted = {name: values[-1] for name, values in fit.history.items()}
+        figures = {
+            "epoch": epoch + 1,
+            "learning_rate": rate,
+            "loss": fitted["loss"],
+            "accuracy": fitted.get("classifier_accuracy", fitted.get("accuracy")),
+            **self._validate(),
+            "images_per_second": len(batches) * recipe.batch_size / trained,
+        }
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise Problem(f"the {name} is {value} in epoch {epoch + 1}; lower --learning-rate")
+        self.history.append(figures)
+        print("  ".join(f"{name} {value:.5g}" for name, value in figures.items()), flush=True)
 
     def _validate(self) -> dict[str, float]:
         """Loss and top-1 accuracy (0 to 1) on the held-out images, if there are any."""
@@ -317,10 +317,11 @@ class Training:
         state, arrays = _read_checkpoint(self.checkpoint)
         variables = self._variables()
         network = json.loads(json.dumps(asdict(self.description)))
-        if state["network"] != network or [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+        found = [(array.dtype, array.shape) for array in arrays]
+        if state.get("network") != network or found != [(v.dtype, tuple(v.shape)) for v in variables]:
             raise Problem(
-                f"{self.checkpoint} belongs to other contents of the data or the genotype file;"
-                " restore those, or name another --out"
+                f"{self.checkpoint} is damaged or belongs to other contents of the data or the genotype"
+                " file; restore those, or name another --out"
             )
         for variable, array in zip(variables, arrays):
             variable.assign(array)
@@ -412,12 +413,34 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         with np.load(path, allow_pickle=False) as content:
             state = json.loads(str(content["state"]))
             arrays = [content[name] for name in _array_names(len(content.files) - 1)]
-        if not isinstance(state["history"], list) or "network" not in state:
-            raise ValueError("no history or no network")
-        Recipe(**state["recipe"])  # raises if its settings are no settings
+        recipe = Recipe(**state["recipe"])
+        if asdict(recipe) != state["recipe"] or recipe.seed is None:
+            raise ValueError("it lacks settings")
+        _check_history(state["history"], recipe)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("not all of its numbers are finite")
     except Exception as error:  # whatever zipfile, NumPy and json raise on a damaged file
-        raise Problem(f"{path} is no checkpoint or is damaged ({error}); name another --out") from error
+        raise Problem(
+            f"{path} is no checkpoint or is damaged ({error!s:.200}); name another --out"
+        ) from error
     return state, arrays
+
+
+def _check_history(history: Any, recipe: Recipe) -> None:
+    """Raise a `ValueError` unless it is what `Training.run` notes of epochs 1, 2, and so on."""
+    if type(history) is not list or len(history) > recipe.epochs:
+        raise ValueError(f"its history is no list of at most {recipe.epochs} epochs")
+    names = ["learning_rate", "loss", "accuracy", "images_per_second"]
+    names += ["validation_loss", "validation_accuracy"] if recipe.validation else []
+    kinds = {"epoch": int, **dict.fromkeys(names, float)}
+    for number, figures in enumerate(history, 1):
+        if (
+            type(figures) is not dict
+            or {name: type(value) for name, value in figures.items()} != kinds
+            or figures["epoch"] != number
+            or not all(map(math.isfinite, figures.values()))
+        ):
+            raise ValueError(f"its history has wrong figures for epoch {number}")
 
 
 def _array_names(number: int) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import alphax1
 import numpy as np
@@ -188,24 +189,6 @@ def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, caps
         assert words in line and line.startswith("script.py: ")
 
 
-@pytest.mark.filterwarnings("ignore")  # zipfile's and numpy's, about what the damage makes of a header
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_damaged_checkpoint_is_read_or_refused_in_one_line(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "damaged.npz"
-    state = {"recipe": asdict(Recipe(seed=1)), "network": asdict(describe()), "history": [{"loss": 0.5}]}
-    altering = data.draw(st.booleans())
-    np.savez(path, state=json.dumps(altered(data, state) if altering else state), variable_0=np.ones(3, "f4"))
-    if not altering:
-        path.write_bytes(damaged(data, path.read_bytes()))
-    try:
-        content, arrays = train._read_checkpoint(path)
-    except Problem as problem:
-        assert str(path) in str(problem)
-    else:
-        assert isinstance(content["history"], list) and all(array.dtype != object for array in arrays)
-
-
 def figures(epoch, validation_accuracy):
     return {"epoch": epoch, "learning_rate": 0.05, "loss": 2.0, "accuracy": 0.1, "validation_loss": 2.0,
             "validation_accuracy": validation_accuracy, "images_per_second": 9.0}
@@ -245,6 +228,108 @@ def refused(out, capsys, monkeypatch, *words):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+MISSING, ENDLESS = "missing", 10**400
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        *((("history", 1), value, "epoch 2") for value in (None, 5, "x", [], {}, figures(3, 0.4))),
+        (("history",), [figures(epoch, 0.5) for epoch in (1, 2, 3)], "at most 2"),
+        *((("history", 0, "epoch"), value, "epoch 1") for value in (MISSING, "x", True, 1.0, 2, ENDLESS)),
+        *((("history", 0, name), value, "epoch 1")
+          for name in ("validation_accuracy", "validation_loss")
+          for value in (MISSING, None, "x", True, [0.5], ENDLESS, math.nan, -math.inf)),
+        *((("history", 0, "loss"), value, "epoch 1") for value in (MISSING, "x", math.nan)),
+        (("recipe",), {}, "lacks"),
+        (("recipe", "cutout"), MISSING, "lacks"),
+        (("recipe", "seed"), None, "lacks"),
+        *((("recipe", name), value, name.replace("_", "-"))
+          for name, value in (
+              ("data", None), ("genotype", 5), ("precision", "x"), ("precision", []), ("epochs", 2.0),
+              ("epochs", True), ("batch_size", 32.0), ("batch_size", None), ("learning_rate", True),
+              ("momentum", 2.0), ("weight_decay", ENDLESS), ("flip", 1), ("crop", ENDLESS), ("crop", 10**6),
+              ("C", 10**6), ("validation", 40.0), ("seed", 1.5), ("seed", 2**32),
+          )),
+    ],
+)  # fmt: skip
+def test_wrong_value_in_a_checkpoint_is_named(copied, capsys, monkeypatch, where, value, words):
+    content = state(copied)
+    parent = content
+    for key in where[:-1]:
+        parent = parent[key]
+    parent[where[-1]] = value
+    if value is MISSING:
+        del parent[where[-1]]
+    rewrite(copied, content)
+    refused(copied, capsys, monkeypatch, "checkpoint.npz", words)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda array, dtype=dtype: array.astype(dtype)
+          for dtype in ("U", "S", "c8", "?", "i4", "i8", "f2", "f8", ">f4", "M8[s]")),
+        lambda array: np.full_like(array, np.nan),
+        lambda array: np.where(np.arange(len(array)) == 1, np.float32(np.inf), array),
+        lambda array: np.full(array.shape, "x"),
+        lambda array: np.zeros(array.shape, "V4"),
+    ],
+)  # fmt: skip
+def test_wrong_arrays_in_a_checkpoint_are_refused(copied, capsys, monkeypatch, change):
+    name, array = list(arrays(copied).items())[1]
+    assert array.dtype == "float32" and array.ndim == 1
+    rewrite(copied, state(copied), **{name: change(array)})
+    refused(copied, capsys, monkeypatch, "checkpoint.npz", "damaged")
+
+
+@pytest.mark.filterwarnings("ignore")  # zipfile's and numpy's, about what the damage makes of a header
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_damaged_checkpoint_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    content = {"recipe": asdict(Recipe(seed=1)), "network": asdict(describe()), "history": [figures(1, 0.5)]}
+    np.savez(path, state=json.dumps(content), variable_0=np.ones(3, "f4"))
+    path.write_bytes(damaged(data, path.read_bytes()))
+    try:
+        content, arrays = train._read_checkpoint(path)
+    except Problem as problem:
+        assert str(path) in str(problem)
+    else:
+        assert isinstance(content["history"], list) and all(array.dtype != object for array in arrays)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_wrong_values_in_a_checkpoint_are_refused_or_as_good(saved, tmp_path_factory, data):
+    out = tmp_path_factory.getbasetemp() / "altered"
+    shutil.copytree(saved.out, out, dirs_exist_ok=True)
+    rewrite(out, altered(data, state(saved.out)))
+
+    def again(recipe, out):
+        """The same training, since a new network for every example would take long."""
+        patch.setattr(saved, "recipe", recipe)
+        patch.setattr(saved, "out", out)
+        return saved
+
+    def go_on(training, epoch):
+        raise Problem("it goes on")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "Training", again)
+        patch.setattr(Training, "_run_epoch", go_on)
+        patch.setattr(train, "load_weights", lambda model, path: None)
+        patch.setattr(train, "build", lambda description: None)
+        try:
+            train.main(["--resume", "--out", str(out)])
+        except Problem as problem:
+            if str(problem) != "it goes on":
+                assert str(out) in str(problem)
+                return
+        assert [line["epoch"] for line in saved.history] == list(range(1, len(saved.history) + 1))
+        assert json.dumps([saved.history, asdict(saved.recipe)], allow_nan=False)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -276,6 +361,19 @@ def test_best_files_that_can_be_made_anew_are(copied, capsys):
     network.load_weights(best)
     found = [keras.ops.convert_to_numpy(weight) for weight in network.weights]
     assert all(np.array_equal(array, wanted) for array, wanted in zip(found, arrays(copied).values()))
+
+
+def test_diverged_epoch_is_not_saved(saved, monkeypatch):
+    """What --resume would refuse must not get into a checkpoint."""
+    for name, loss in (("loss", math.nan), ("validation_loss", math.inf), ("validation_loss", math.nan)):
+        losses = {"loss": 2.0, "validation_loss": 2.0, name: loss}
+        fit = SimpleNamespace(history={"loss": [losses.pop("loss")], "accuracy": [0.1]})
+        monkeypatch.setattr(saved.model, "fit", lambda *_, fit=fit, **__: fit)
+        validated = {**losses, "validation_accuracy": 0.1}
+        monkeypatch.setattr(saved, "_validate", lambda validated=validated: validated)
+        with pytest.raises(Problem, match=f"the {name} is {loss} in epoch 2; lower --learning-rate"):
+            saved._run_epoch(1)
+        assert len(saved.history) == 2
 
 
 def test_without_network_it_says_where_the_archive_belongs(tmp_path):
