@@ -36,7 +36,7 @@ except ImportError:  # Windows: two searches on one folder are not kept apart th
 MAIN, NEW, LOCK = "search", ".new", ".lock"
 FORMAT, VERSION = "alphax-search", 1
 PAUSE_SECONDS = 5.0  # at least so long before the first save and between two
-SHARE = 0.05  # of the run that saving may take, the last save apart
+SHARE = 0.05  # of the run that saving may take
 
 Saved = tuple[dict, dict[str, bytes]]
 
@@ -103,8 +103,8 @@ class Checkpoint:
             self.problem = getattr(error, "strerror", None) or "not enough memory"
         now = time.monotonic()
         self.seconds += now - started
-        if self.every is None:  # the next save may cost as much as this one
-            affordable = self._opened + (self.seconds + now - started) / SHARE
+        if self.every is None:  # by the next save the tree may have doubled, and the save at the end costs as much again
+            affordable = self._opened + (self.seconds + 4 * (now - started)) / SHARE
             self._next = max(now + PAUSE_SECONDS, affordable)
         else:
             self._next = now + self.every
