@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
+from guide import Guide
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomically
@@ -41,8 +42,8 @@ CP = 2.0  # exploration constant of UCT; the original's value
 CP_RANGE = command.number(0, 1e6)  # far beyond that, UCT is no finite number any more
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
 PRESETS = {  # what a preset sets where the option itself is not given; README: what each is worth
-    "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "fresh_rollouts": 0, "fresh_after": 0},
-    "tuned": {"cp": 0.05, "backup": "path", "close_exhausted": True, "fresh_rollouts": 5, "fresh_after": 30_000},
+    "original": {"cp": CP, "backup": "first-parent", "close_exhausted": False, "guide": 0},
+    "tuned": {"cp": 0.05, "backup": "path", "close_exhausted": True, "guide": 5},
 }
 BACKUPS = ("first-parent", "path")
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
@@ -216,11 +217,10 @@ class MCTS:
         ``"path"``: along the way walked.
     close_exhausted : bool
         Never select again a visited finished cell, nor a state all of whose actions lead to such or to ``None``.
-    fresh_rollouts : int
-        Where a rollout leads to a cell already sampled, draw it again up to so many times. With ``close_exhausted``,
-        a new state from which all of them lead to sampled cells is closed, too (not where they give up).
-    fresh_after : int
-        Do so only after so many episodes: meeting sampled cells again costs time, but tells for free where to search.
+    guide : int
+        0: every rollout is sampled. N: once there are 100 samples, a linear model of them (``guide.Guide``) predicts
+        what finished cells are worth, those that rollouts lead to included, and every N episodes the most promising
+        cell that it was shown is sampled.
 
     Attributes
     ----------
@@ -243,15 +243,14 @@ class MCTS:
         cp: float = CP,
         backup: str = "first-parent",
         close_exhausted: bool = False,
-        fresh_rollouts: int = 0,
-        fresh_after: int = 0,
+        guide: int = 0,
     ):
         self.trainer, self.generator, self.seed = trainer, trainer.generator, seed
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
         self.cp, self.backup = cp, backup
         self.close_exhausted = close_exhausted
-        self.fresh_rollouts, self.fresh_after = fresh_rollouts, fresh_after
+        self.guide_every, self.guide = guide, Guide(trainer)
         self._exploration = 2 * cp * math.sqrt(2)
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
@@ -285,7 +284,7 @@ class MCTS:
                 return "found"
             if samples is not None and self.trainer.unique_samples >= samples:
                 return "samples"
-            if self.root.closed:
+            if self.root.closed and not self.guide.promises:
                 return "exhausted"
             if self.episodes - self.episode_of_last_sample >= patience:
                 return "stalled"
@@ -311,8 +310,6 @@ class MCTS:
                 break
             if isinstance(child, State):
                 child = self.expand(node, child)
-                if child.closed and not child.state.finished:
-                    continue  # none of its rollouts gave a new sample
                 if child.x_bar > 0:  # a cell outside the table is not backed up when it is created
                     child.back_up(child.x_bar)
                 break
@@ -324,6 +321,8 @@ class MCTS:
                 break
             node = child
         self.episodes += 1
+        if self.guide_every and self.episodes % self.guide_every == 0:
+            self.follow_guide()
         if self.trainer.unique_samples > sampled:
             self.episode_of_last_sample = self.episodes
 
@@ -358,35 +357,30 @@ class MCTS:
 
     def expand(self, parent: Node | None, state: State) -> Node:
         """Create the node of a state outside the tree, evaluated."""
-        sampled = self.trainer.unique_samples
         node = self.tree[state] = Node(state, parent, self.evaluate(state))
-        barren = self.draws_again and self.trainer.unique_samples == sampled and node.x_bar != GIVEN_UP
-        node.closed = self.close_exhausted and (state.finished or barren)
+        node.closed = self.close_exhausted and state.finished
         if parent is not None:
             parent.children.append(node)
         return node
 
     def evaluate(self, state: State) -> float:
-        """The accuracy of a finished cell; of any other state, what a rollout from it leads to."""
+        """The accuracy of a finished cell; of any other state, of that to which a rollout from it leads."""
         if state.finished:
             self.dangling_nodes.pop(state, None)
-            return self.trainer.train_net(state)
-        cell = self.fresh_rollout(state)
-        return GIVEN_UP if cell is None else self.sample(cell)
+        cell = state if state.finished else self.rollout(state)
+        if cell is None:
+            return GIVEN_UP
+        if self.guide.ready:
+            return self.guide.worth(cell)
+        return self.trainer.train_net(cell) if state.finished else self.sample(cell)
 
-    @property
-    def draws_again(self) -> bool:
-        """Whether rollouts are drawn again by now."""
-        return self.fresh_rollouts > 0 and self.episodes >= self.fresh_after
-
-    def fresh_rollout(self, state: State) -> State | None:
-        """A rollout, drawn again up to ``fresh_rollouts`` times while it leads to a cell already sampled."""
-        cell = self.rollout(state)
-        for _ in range(self.fresh_rollouts if self.draws_again else 0):
-            if cell is None or self.trainer.known_accuracy(cell) is None:
-                break
-            cell = self.rollout(state)
-        return cell
+    def follow_guide(self) -> None:
+        """Sample what the guide finds most promising; fit it where there are enough new samples."""
+        cell = self.guide.choose() if self.guide.ready else None
+        if cell is not None:
+            self.sample(cell)
+        if self.guide.due:
+            self.guide.fit()
 
     def sample(self, cell: State) -> float:
         """The accuracy of a cell that a rollout led to."""
@@ -410,7 +404,7 @@ class MCTS:
     def describe(self) -> str:
         """What this kind of search is, for the banner."""
         extras = ["back-up along the path"] * (self.backup == "path") + ["exhausted states closed"] * self.close_exhausted
-        extras += [f"rollouts drawn again up to {self.fresh_rollouts} times after {self.fresh_after:,} episodes"] * (self.fresh_rollouts > 0)
+        extras += [f"every {self.guide_every} episodes a linear model chooses a cell"] * (self.guide_every > 0)
         return ", ".join([self.method, f"Cp {self.cp:g}", *extras])
 
     def settings(self) -> dict:
@@ -425,8 +419,7 @@ class MCTS:
             "cp": float(self.cp),
             "backup": self.backup,
             "close_exhausted": self.close_exhausted,
-            "fresh_rollouts": self.fresh_rollouts,
-            "fresh_after": self.fresh_after,
+            "guide": self.guide_every,
             "table": self.trainer.fingerprint(),
         }
 
@@ -449,7 +442,8 @@ class MCTS:
             "episode_of_last_sample": self.episode_of_last_sample,
             "rng": [version, list(state), gauss],
         }
-        return main, {"nodes": pack_tree(self.tree.values()), "dangling_nodes": pack_cells(self.dangling_nodes)}
+        files = {"nodes": pack_tree(self.tree.values()), "dangling_nodes": pack_cells(self.dangling_nodes)}
+        return main, {**files, "guide": self.guide.saved()} if self.guide_every else files
 
     def restore(self, main: dict, files: dict[str, bytes]) -> None:
         """Take over what ``saved`` of another search gave; this one has to be new.
@@ -487,6 +481,8 @@ class MCTS:
         self.dangling_nodes = unpack_cells(files["dangling_nodes"], self.generator)
         if any(self.trainer.known_accuracy(cell) != accuracy for cell, accuracy in self.dangling_nodes.items()):
             raise ValueError("dangling_nodes: a cell that is no sample")
+        if self.guide_every:
+            self.guide.restore(files["guide"])
         version, state, gauss = main["rng"]
         state = checkpoint.numbers(state, int, 0, 2**32 - 1, "rng")
         if gauss is not None:
@@ -497,11 +493,7 @@ class MCTS:
         """Whether a saved node can be closed, or open, as it is."""
         if node.state.finished or not self.close_exhausted:
             return node.closed == self.close_exhausted
-        if not node.closed:
-            return True
-        if node.fresh is None:  # closed when it was created
-            return self.fresh_rollouts > 0
-        return not node.fresh and all(child.closed for child in node.children)
+        return not node.closed or node.fresh is not None and not node.fresh and all(child.closed for child in node.children)
 
 
 # --- the tree as JSON -------------------------------------------------------------------------
@@ -594,12 +586,11 @@ def build_parser(description: str) -> command.Parser:
     add("--dataset", metavar="PATH", help="a table made by nasbench_dataset.convert, or the original's JSON; without it nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate")
     add("--metric", choices=METRICS, default="test", help="the accuracy to search with")
     add("--lookup", choices=LOOKUPS, default="exact", help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling")
-    add("--preset", choices=PRESETS, default="original", help="sets the next five options where they are not given; tuned is ours")
+    add("--preset", choices=PRESETS, default="original", help="sets the next four options where they are not given; tuned is ours")
     add("--cp", type=CP_RANGE, default=argparse.SUPPRESS, help=f"exploration constant of UCT{in_presets('cp')}")
     add("--backup", choices=BACKUPS, default=argparse.SUPPRESS, help=f"back up along the nodes that first created each node, or along the path walked{in_presets('backup')}")
     add("--close-exhausted", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"never select again what can give no new cell{in_presets('close_exhausted')}")
-    add("--fresh-rollouts", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="N", help=f"draw a rollout again up to N times where it leads to a cell already sampled; with --close-exhausted, close a new state of which no draw leads to a new one{in_presets('fresh_rollouts')}")
-    add("--fresh-after", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="EPISODES", help=f"do so only after so many episodes{in_presets('fresh_after')}")
+    add("--guide", type=command.whole_number(0), default=argparse.SUPPRESS, metavar="N", help=f"predict what cells are worth by a linear model of the samples, and sample the most promising every N episodes; 0: sample every rollout{in_presets('guide')}")
     add("--seed", type=command.whole_number(0), help="the same seed gives the same trace; without it a fresh one is drawn")
     add("--samples", type=command.whole_number(1), help="stop after so many unique samples")
     add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
@@ -806,8 +797,7 @@ def summarise(search: MCTS, options, seed: int, outcome: str, seconds: float) ->
         "preset": options.preset,
         "backup": search.backup,
         "close_exhausted": search.close_exhausted,
-        "fresh_rollouts": search.fresh_rollouts,
-        "fresh_after": search.fresh_after,
+        "guide": search.guide_every,
         **search.details(),
     }
 

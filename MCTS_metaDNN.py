@@ -14,7 +14,7 @@ import numpy as np
 import checkpoint
 from arch_generator import State
 from MCTS import CP, GIVEN_UP, MCTS, build_parser, pack_cells, run_command, unpack_cells
-from nasbench_dataset import cells, command
+from nasbench_dataset import InputError, cells, command
 from net_training import NetTrainer
 
 try:
@@ -41,7 +41,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
     rollouts, fit_every, epochs : int
         Predicted rollouts of an evaluation; unique samples from fit to fit; passes over the samples in a fit.
     search_options
-        The other options of ``MCTS``.
+        The other options of ``MCTS``; its guide is not used, since here the Meta-DNN predicts.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         epochs: int = meta_dnn.EPOCHS,
         **search_options,
     ):
-        super().__init__(trainer, seed, cp, **search_options)
+        super().__init__(trainer, seed, cp, **{**search_options, "guide": 0})
         self.rollouts, self.fit_every, self.epochs = rollouts, fit_every, epochs
         self.predictor = meta_dnn.MetaDNN(seed)
         self.predictions: dict[State, float] = {}  # under the present weights
@@ -79,7 +79,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         """Of an unfinished state: the mean of one true rollout and of what the predicted ones are worth."""
         if state.finished:
             return super().evaluate(state)
-        cell = self.fresh_rollout(state)
+        cell = self.rollout(state)
         if cell is None:
             return GIVEN_UP
         true = self.sample(cell)
@@ -170,6 +170,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fit-every", type=number(2), default=FIT_EVERY, help="unique samples from one fit to the next")
     parser.add_argument("--epochs", type=number(1), default=meta_dnn.EPOCHS, help="passes over the samples in a fit")
     options = parser.parse_args(argv)
+    if getattr(options, "guide", 0):
+        raise InputError("--guide is of MCTS.py; here the Meta-DNN predicts: leave it out")
     if not options.quiet:
         print(f"device   {meta_dnn.device()}")
     own = {"rollouts": options.rollouts, "fit_every": options.fit_every, "epochs": options.epochs}

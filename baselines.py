@@ -111,15 +111,7 @@ class Space:
 
     def neighbours(self, graph: Graph) -> list[Graph]:
         """All graphs with one operation or one edge changed that stand for cells of the data set."""
-        operations, edges = graph
-        changed = [
-            (operations[:i] + (o,) + operations[i + 1 :], edges)
-            for i in range(len(operations))
-            for o in range(3)
-            if o != operations[i]
-        ]
-        changed += [(operations, edges ^ 1 << bit) for bit in range(self.edge_count)]
-        return [graph for graph in changed if self.has(self.cell(graph))]
+        return [graph for graph in cells.neighbours(*graph) if self.has(self.cell(graph))]
 
     def mutate(self, graph: Graph, rng: random.Random) -> Graph:
         """A graph in the data set with on average one operation and (v - 1) / 2 edges changed (Ying et al. 2019).

@@ -159,7 +159,7 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     known = (*TREE_SEARCHES, *ALIASES, *baselines.METHODS)
     if name not in known:
         raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
-    kinds = {"mcts": OPTIONS, "mcts-metadnn": OPTIONS | META_DNN_OPTIONS}.get(name, {})
+    kinds = {"mcts": OPTIONS | {"guide": command.whole_number(0)}, "mcts-metadnn": OPTIONS | META_DNN_OPTIONS}.get(name, {})
     options: dict[str, Any] = {}
     for part in parts:
         key, _, value = part.partition("=")
@@ -179,8 +179,6 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "cp": CP_RANGE,
     "backup": {name: name for name in BACKUPS}.__getitem__,
     "close_exhausted": {"yes": True, "no": False}.__getitem__,
-    "fresh_rollouts": command.whole_number(0),
-    "fresh_after": command.whole_number(0),
 }
 META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {
     "rollouts": command.whole_number(0),

@@ -79,7 +79,7 @@ class Run:
         Finished cells that rollouts sampled and the tree has not reached, with their accuracy.
     settings : dict
         ``method``, ``seed``, ``max_nodes``, ``max_edges``, ``metric``, ``lookup``, ``cp``, ``backup``,
-        ``close_exhausted``, ``fresh_rollouts``.
+        ``close_exhausted``, ``guide``.
     outcome : str
         What ended the search, or that nothing did.
     samples : int
@@ -167,7 +167,7 @@ def parse_settings(saved: dict) -> dict:
         raise ValueError("settings")
     if settings["backup"] not in ("first-parent", "path"):
         raise ValueError("settings: backup")
-    for name in ("seed", "max_nodes", "max_edges", "fresh_rollouts"):
+    for name in ("seed", "max_nodes", "max_edges", "guide"):
         settings[name] = checkpoint.numbers([saved[name]], int, 0, math.inf, name)[0]
     settings["cp"] = checkpoint.numbers([saved["cp"]], float, 0, math.inf, "cp")[0]
     name = "close_exhausted"
@@ -405,7 +405,7 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
     parents = "first parents" if s["backup"] == "first-parent" else "the parents last walked from"
     extras = [", back-up along the path"] * (s["backup"] == "path")
     extras += [", exhausted states closed"] * s["close_exhausted"]
-    extras += [f", rollouts drawn again up to {s['fresh_rollouts']} times"] * (s["fresh_rollouts"] > 0)
+    extras += [f", every {s['guide']} episodes a linear model chooses a cell"] * (s["guide"] > 0)
     closed = f" Closed: {run.closed.sum():,} of {len(run.states):,} nodes." * s["close_exhausted"]
     return [
         f"Table: {run.table}.",

@@ -83,6 +83,18 @@ def from_dict(cell: dict) -> tuple[Operations, int]:
     return tuple(OPERATIONS.index(name) for name in names[1:-1]), edges
 
 
+def neighbours(operations: Operations, edges: int) -> list[tuple[Operations, int]]:
+    """All graphs of as many vertices with one operation or one edge changed; not all are cells."""
+    changed = [
+        (operations[:i] + (o,) + operations[i + 1 :], edges)
+        for i in range(len(operations))
+        for o in range(len(OPERATIONS))
+        if o != operations[i]
+    ]
+    vertices = len(operations) + 2
+    return changed + [(operations, edges ^ 1 << bit) for bit in range(vertices * (vertices - 1) // 2)]
+
+
 # --- relabelling ------------------------------------------------------------------------------
 
 

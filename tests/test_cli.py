@@ -17,7 +17,7 @@ from nasbench_dataset.table import save
 SUMMARY = [
     "method", "seed", "max_nodes", "max_edges", "dataset", "metric", "lookup", "cp", "outcome", "best_accuracy",
     "best_network", "unique_samples", "lookups", "episodes", "tree_nodes", "seconds", "trace",
-    "preset", "backup", "close_exhausted", "fresh_rollouts", "fresh_after",
+    "preset", "backup", "close_exhausted", "guide",
 ]  # fmt: skip
 
 
@@ -87,13 +87,13 @@ def test_a_preset_sets_what_is_not_given(tmp_path):
     assert run("MCTS.py", *options).returncode == 0
     content = summary(tmp_path)
     assert (content["preset"], content["cp"], content["backup"]) == ("original", 2.0, "first-parent")
-    assert (content["close_exhausted"], content["fresh_rollouts"]) == (False, 0)
-    result = run("MCTS.py", *options, "--preset", "tuned", "--cp", 2, "--fresh-rollouts", 0)
+    assert (content["close_exhausted"], content["guide"]) == (False, 0)
+    result = run("MCTS.py", *options, "--preset", "tuned", "--cp", 2, "--guide", 0)
     assert result.returncode == 0, result.stderr
     assert "Cp 2, back-up along the path, exhausted states closed, seed 0" in result.stdout
     content = summary(tmp_path)
     assert (content["preset"], content["cp"], content["backup"]) == ("tuned", 2.0, "path")
-    assert (content["close_exhausted"], content["fresh_rollouts"]) == (True, 0)
+    assert (content["close_exhausted"], content["guide"]) == (True, 0)
 
 
 def test_lookups_differ(tmp_path):

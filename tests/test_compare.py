@@ -190,7 +190,7 @@ def test_methods_with_options():
     assert compare.parse_method("random") == ("random", {})
 
 
-@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:fresh_rollouts=-1", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
+@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:guide=-1", "mcts-metadnn:guide=5", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
 def test_unknown_methods_and_options(method):
     with pytest.raises(InputError, match="--methods"):
         compare.parse_method(method)

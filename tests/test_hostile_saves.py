@@ -39,7 +39,7 @@ def new():
             predictor.count = 0
             predictor.restore(fresh, [], [], 0)
             trainer = NetTrainer(table, arch_generator(4))
-            options = {**MCTS.PRESETS["tuned"], "cp": 2.0, "fresh_after": 5}  # closed nodes, parents last walked from
+            options = {**MCTS.PRESETS["tuned"], "cp": 2.0}  # closed nodes, parents last walked from
             return MCTS_metaDNN.MCTS_metaDNN(trainer, 3, rollouts=3, fit_every=9, epochs=1, **options)
 
         yield make

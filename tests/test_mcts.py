@@ -342,26 +342,6 @@ def test_a_closed_node_is_never_selected(small_table):
     assert search.select(parent) is None
 
 
-def test_rollouts_drawn_again_prefer_new_cells(small_table):
-    """And a state of which no draw leads to a new cell is closed; nothing is backed up from it."""
-    trainer = NetTrainer(small_table, arch_generator(4))
-    search = MCTS(trainer, 0, **TUNED, fresh_rollouts=200, fresh_after=1)
-    start = State((0, 1), 0b001101)
-    search.root = search.expand(None, ROOT)
-    assert search.fresh_rollout(ROOT) is not None and not search.draws_again
-    search.episodes = 1
-    for new in range(2, 30):
-        search.sample(search.fresh_rollout(ROOT))
-        assert trainer.unique_samples == new
-    while (cell := search.fresh_rollout(start)) and trainer.known_accuracy(cell) is None:
-        search.sample(cell)
-    search.root.fresh, search.root.children, visits = [start], [], search.root.n
-    search.select, select = lambda node: select(node) if node is search.root else None, search.select
-    search.episode()
-    assert search.tree[start].closed and search.root.closed
-    assert search.root.n == visits
-
-
 def test_tuned_searches_find_the_target_with_the_same_trace_from_the_same_seed(small_table):
     def trace(seed):
         search = MCTS(NetTrainer(small_table, arch_generator(4), lookup="isomorphic"), seed, **PRESETS["tuned"])
@@ -369,15 +349,3 @@ def test_tuned_searches_find_the_target_with_the_same_trace_from_the_same_seed(s
 
     assert trace(3) == trace(3) != trace(4)
     assert {trace(seed)[0] for seed in range(20)} == {"found"}
-
-
-def test_a_state_whose_rollouts_give_up_is_not_closed(small_table):
-    """A table of one cell, which rollouts hardly ever meet, from the root and from others."""
-    values = np.full(91, np.nan)
-    target = cells.index((0, 1), 0b101101)
-    values[target] = 0.9
-    for seed in range(5):
-        trainer = NetTrainer(Table({"test": values}, "made up", False), arch_generator(4))
-        search = MCTS(trainer, seed, close_exhausted=True, fresh_rollouts=1)
-        search.rollout = lambda state: None
-        assert search.search() == "found" and list(trainer.training_trace) == [target]

@@ -47,7 +47,7 @@ def saved(new):
 # --- bit for bit ------------------------------------------------------------------------------
 
 
-TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True, "fresh_rollouts": 3, "fresh_after": 500}
+TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True, "guide": 3}
 
 
 @pytest.mark.parametrize("options", [{}, TUNED, {"cp": 0.05, "close_exhausted": True}], ids=["original", "tuned", "closing"])
@@ -86,13 +86,33 @@ def test_closed_nodes_that_are_not_exhausted_are_refused(new):
     for place, closed in enumerate(nodes["closed"]):
         state, node = list(search.tree.items())[place]
         exhausted = node.fresh == [] and all(child.closed for child in node.children)
-        barren = not state.finished and node.fresh is None
-        if closed and not state.finished or not closed and (exhausted or barren):
-            continue  # closed is found out when a node is selected, and barren states are
+        if closed and not state.finished or not closed and exhausted:
+            continue  # closed is found out when a node is selected
         flags = [*nodes["closed"]]
         flags[place] = not closed
         with pytest.raises(InputError, match="damaged"):
             new(4, lookup="isomorphic", **TUNED).restore(main, {**files, "nodes": json.dumps({**nodes, "closed": flags}).encode()})
+
+
+def test_a_guide_that_cannot_be_so_is_refused(new):
+    search = new(lookup="isomorphic", **TUNED)
+    search.trainer.target_accuracy = 2.0
+    search.search(samples=200)
+    main, files = search.saved()
+    good = json.loads(files["guide"])
+    assert good["fitted_to"] >= 100 and len(good["shown"]) > 50
+    new(lookup="isomorphic", **TUNED).restore(main, files)
+    first, absent = good["shown"][0], cells.cell_count(5) - 1
+    for broken in (
+        *({**good, "fitted_to": n} for n in (0, 99, 201, -1, 150.0, True, None)),
+        *({**good, "shown": [*good["shown"], extra]} for extra in (first, -1, absent + 1, str(first), None)),
+        *({**good, "shown": shown} for shown in (None, {}, "1")),
+        {"shown": good["shown"]}, {**good, "more": 1}, [], None,
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="damaged"):
+            new(lookup="isomorphic", **TUNED).restore(main, {**files, "guide": json.dumps(broken).encode()})
+    with pytest.raises(InputError, match="damaged"):
+        new(lookup="isomorphic", **TUNED).restore(main, {name: files[name] for name in ("nodes", "dangling_nodes")})
 
 
 def test_the_meta_dnn_comes_back_with_its_weights_and_its_optimizer(small_table):
@@ -354,8 +374,7 @@ def test_two_searches_on_one_folder(tmp_path):
         ({"cp": 1.5}, "its cp is 2.0, not 1.5"),
         ({"backup": "path"}, "its backup is first-parent, not path"),
         ({"close_exhausted": True}, "its close_exhausted is False, not True"),
-        ({"fresh_rollouts": 5}, "its fresh_rollouts is 0, not 5"),
-        ({"fresh_after": 9}, "its fresh_after is 0, not 9"),
+        ({"guide": 5}, "its guide is 0, not 5"),
     ],
 )
 def test_another_search_is_not_resumed(new, saved, other, words):

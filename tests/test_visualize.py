@@ -128,9 +128,9 @@ def test_a_search_that_has_just_begun(samples, tmp_path):
     check_pictures(tmp_path, "tree")
 
 
-@pytest.mark.parametrize("again, words", [(0, ""), (2, ", rollouts drawn again up to 2 times")])
-def test_the_tree_of_a_tuned_search(again, words, tmp_path):
-    options = ["--preset", "tuned", "--cp", 0.03, "--fresh-rollouts", again, "--lookup", "isomorphic", "--max-nodes", 4, "--seed", 0, "--quiet"]
+@pytest.mark.parametrize("guide, words", [(0, ""), (2, ", every 2 episodes a linear model chooses a cell")])
+def test_the_tree_of_a_tuned_search(guide, words, tmp_path):
+    options = ["--preset", "tuned", "--cp", 0.03, "--guide", guide, "--lookup", "isomorphic", "--max-nodes", 4, "--seed", 0, "--quiet"]
     assert run("MCTS.py", *options, "--out", tmp_path).returncode == 0
     result = run("visualize.py", tmp_path, "--html")
     assert result.returncode == 0 and result.stderr == ""
@@ -363,8 +363,8 @@ def child_below(nodes):
         lambda settings, nodes: settings.update(backup="$"),
         lambda settings, nodes: settings.update(backup=["path"]),
         lambda settings, nodes: settings.update(close_exhausted=1),
-        lambda settings, nodes: settings.update(fresh_rollouts=-1),
-        lambda settings, nodes: settings.pop("fresh_rollouts"),
+        lambda settings, nodes: settings.update(guide=-1),
+        lambda settings, nodes: settings.pop("guide"),
     ],
     ids=["cycle", "itself", "grandparent", "finished", "beyond", "open", "no closed", "first-parent", *map(str, range(5))],
 )

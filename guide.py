@@ -1,0 +1,192 @@
+"""A linear model of accuracies that guides the search: ours, not the paper's; its Meta-DNN is in meta_dnn.py.
+
+It knows which cells it was shown and what was sampled, no trees. Fitting takes milliseconds and a prediction
+microseconds, so that a search can look at many cells for each one that it samples. What it sees of a cell are the
+paths from input to output by the operations on them (the path encoding of White et al. 2019, arXiv 1910.11858), the
+edges by what they join, and the operations.
+"""
+
+import json
+import math
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+
+import checkpoint
+from arch_generator import State
+from nasbench_dataset import cells
+from net_training import NetTrainer
+
+FIRST_SAMPLES = 100  # unique samples before the first fit
+FIT_EVERY, GROWTH = 50, 0.05  # unique samples from fit to fit: so many, or that share of them, if that is more
+RIDGE = 3.0  # strength of the L2 penalty
+LONGEST_PATH = 4  # inner vertices on a path that is told by its operations; longer ones are rare
+LARGEST_ACCURACY = 0.999  # taken for anything above, whose logarithm runs away
+
+KINDS = 5  # of vertices: three operations, input and output
+FIRST_EDGE = (3 ** (LONGEST_PATH + 1) - 1) // 2  # features before it: paths
+FIRST_OPERATION = FIRST_EDGE + KINDS**2
+FEATURES = FIRST_OPERATION + 3
+MOST_FEATURES = 32  # of one cell: at most 8 paths, 9 edges and 5 operations
+
+
+@lru_cache(maxsize=1 << 16)
+def _paths_and_edges(vertices: int, edges: int) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
+    """The inner vertices (from 0) of every path from input to output, and the edges, of a graph."""
+    pairs = [pair for bit, pair in enumerate(cells.edge_pairs(vertices)) if edges >> bit & 1]
+    paths: list[list[tuple[int, ...]]] = [[()]] + [[] for _ in range(vertices - 1)]
+    for x, y in pairs:  # in the order of y, so that all paths to x are known
+        paths[y] += [(*path, y - 1) for path in paths[x]]
+    return [path[:-1] for path in paths[-1] if len(path) - 1 <= LONGEST_PATH], pairs
+
+
+def describe(operations: cells.Operations, edges: int) -> list[int]:
+    """The features of a cell, as numbers below ``FEATURES``; what is counted comes several times."""
+    paths, pairs = _paths_and_edges(len(operations) + 2, edges)
+    sequences = set()
+    for path in paths:
+        number = 0
+        for vertex in path:
+            number = 3 * number + operations[vertex]
+        sequences.add((3 ** len(path) - 1) // 2 + number)
+    kinds = (3, *operations, 4)
+    joined = [FIRST_EDGE + KINDS * kinds[x] + kinds[y] for x, y in pairs]
+    return [*sorted(sequences), *joined, *(FIRST_OPERATION + o for o in operations)]
+
+
+class Guide:
+    """Predicts cells, and remembers those that it was shown, to choose from them what to sample.
+
+    Ridge regression of -log(1 - accuracy). All follows from the samples, how many of them it was last fitted to, and
+    the cells that it was shown, in their order.
+
+    Parameters
+    ----------
+    trainer : NetTrainer
+        Says which cells are in the table, and what was sampled.
+
+    Attributes
+    ----------
+    fitted_to : int
+        The number of samples in the last fit; 0 before the first.
+    shown : list of int
+        The indices of the cells that it was shown before they were sampled.
+    """
+
+    def __init__(self, trainer: NetTrainer):
+        self.trainer = trainer
+        self.fitted_to = 0
+        self.shown: list[int] = []
+        self._place: dict[int, int] = {}  # in ``shown``
+        self._rows = np.full((1024, MOST_FEATURES), FEATURES, np.int16)  # filled up with a feature of weight 0
+        self._values = np.full(1024, -np.inf)  # predicted, the mean left out; -inf for what was sampled
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has been fitted."""
+        return self.fitted_to > 0
+
+    @property
+    def promises(self) -> bool:
+        """Whether it was shown a cell that is not sampled yet."""
+        return self._values.max() > -np.inf
+
+    @property
+    def due(self) -> bool:
+        """Whether there are enough new samples for a fit."""
+        wanted = max(FIRST_SAMPLES, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
+        return self.trainer.unique_samples >= wanted
+
+    def fit(self, samples: int | None = None) -> None:
+        """Fit to the first so many samples, by default to all, and predict every shown cell anew."""
+        self.fitted_to = self.trainer.unique_samples if samples is None else samples
+        indices, accuracies = zip(*islice(self.trainer.training_trace.items(), self.fitted_to))
+        rows = np.full((self.fitted_to, MOST_FEATURES), FEATURES, np.int16)
+        for row, index in zip(rows, indices):
+            _fill(row, index)
+        counts = np.zeros((self.fitted_to, FEATURES + 1))
+        np.add.at(counts, (np.arange(self.fitted_to)[:, None], rows), 1)
+        counts = counts[:, :FEATURES]
+        targets = -np.log(1 - np.minimum(accuracies, LARGEST_ACCURACY))
+        mean = counts.mean(axis=0)
+        gram = counts.T @ counts - self.fitted_to * np.outer(mean, mean) + RIDGE * np.eye(FEATURES)
+        weights = np.linalg.solve(gram, (targets - targets.mean()) @ counts)
+        self._weights = np.append(weights.round(9), 0.0)  # the last bits depend on the number of threads
+        self._constant = (targets.mean() - mean @ weights).round(9)
+        self._values[: len(self.shown)] = self._predict(0, len(self.shown))
+        self._values[[self._place[i] for i in self.trainer.training_trace if i in self._place]] = -np.inf
+
+    def worth(self, cell: State) -> float:
+        """The accuracy of a sampled cell; the prediction of any other, which it is thereby shown; 0 outside the table."""
+        index = self.trainer.index(cell)
+        if index == cells.NOT_A_CELL:
+            return 0.0
+        known = self.trainer.training_trace.get(index)
+        if known is not None:
+            return known
+        if index not in self._place:
+            self._show(index)
+            place = self._place[index]
+            self._values[place] = self._predict(place, place + 1)[0]
+        return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]] - self._constant)))
+
+    def choose(self) -> State | None:
+        """The most promising of the cells shown and not sampled, now to be sampled; None where there is none.
+
+        Its neighbours, with one operation or edge changed, are then shown, too.
+        """
+        place = int(self._values.argmax())
+        if self._values[place] == -np.inf:
+            return None
+        self._values[place] = -np.inf
+        cell = State(*cells.cell(self.shown[place]), True)
+        for operations, edges in cells.neighbours(cell.operations, cell.edges):
+            if edges.bit_count() <= self.trainer.generator.max_edges:
+                self.worth(State(operations, edges, True))
+        return cell
+
+    def saved(self) -> bytes:
+        """What does not follow from the samples, as JSON."""
+        return checkpoint.to_json({"fitted_to": self.fitted_to, "shown": self.shown})
+
+    def restore(self, content: bytes) -> None:
+        """Take over what ``saved`` gave, when the trainer has the samples already.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        data = json.loads(content)
+        if type(data) is not dict or data.keys() != {"fitted_to", "shown"}:
+            raise ValueError("guide: it does not hold just fitted_to, shown")
+        (fitted_to,) = checkpoint.numbers([data["fitted_to"]], int, 0, self.trainer.unique_samples, "guide")
+        shown = checkpoint.numbers(data["shown"], int, 0, cells.cell_count(self.trainer.generator.max_nodes) - 1, "guide")
+        if len(set(shown)) < len(shown) or 0 < fitted_to < FIRST_SAMPLES or shown and not fitted_to:
+            raise ValueError("guide: a cell that comes twice, or before the first fit")
+        for index in shown:
+            operations, edges = cells.cell(index)
+            if edges.bit_count() > self.trainer.generator.max_edges or self.trainer.index(State(operations, edges, True)) != index:
+                raise ValueError("guide: a cell that is not in the table")
+            self._show(index)
+        if fitted_to:
+            self.fit(fitted_to)
+
+    def _show(self, index: int) -> None:
+        if len(self.shown) == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.full_like(self._rows, FEATURES)])
+            self._values = np.concatenate([self._values, np.full_like(self._values, -np.inf)])
+        self._place[index] = len(self.shown)
+        self.shown.append(index)
+        _fill(self._rows[self._place[index]], index)
+
+    def _predict(self, start: int, end: int) -> np.ndarray:
+        """float64 [end - start]: what the features of some shown cells add up to."""
+        return self._weights[self._rows[start:end]].sum(axis=1)
+
+
+def _fill(row: np.ndarray, index: int) -> None:
+    """Write the features of a cell into the beginning of a row."""
+    features = describe(*cells.cell(index))
+    row[: len(features)] = features
