@@ -383,7 +383,7 @@ class MCTS:
             self.guide.fit()
 
     def sample(self, cell: State) -> float:
-        """The accuracy of a cell that a rollout led to."""
+        """The accuracy of a cell that a rollout led to, or that the guide chose."""
         accuracy = self.trainer.train_net(cell)
         if cell not in self.tree:
             self.dangling_nodes[cell] = accuracy
@@ -596,7 +596,7 @@ def build_parser(description: str) -> command.Parser:
     add("--patience", type=command.whole_number(1), default=PATIENCE, metavar="EPISODES", help="stop as stalled after so many episodes without a new sample")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="where the results go, and the search itself, to be resumed")
     add("--resume", action="store_true", help="go on with the search saved in --out")
-    add("--save-every", type=command.number(0), metavar="SECONDS", help="save so often; without it as often as 5 %% of the time allow")
+    add("--save-every", type=command.number(0), metavar="SECONDS", help="save so often; without it as often as 5 %% of the time allow, the save at the end counted")
     add("--quiet", action="store_true", help="print the outcome only")
     return parser
 

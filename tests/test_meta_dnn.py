@@ -275,6 +275,7 @@ def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
 def test_wrong_options_are_refused_in_one_line():
     assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
     assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
+    assert_refused(run("MCTS_metaDNN.py", "--guide", 5), "--guide", "Meta-DNN")
 
 
 def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):
