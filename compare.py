@@ -498,7 +498,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
     options = build_parser().parse_args(argv)
     methods = list(dict.fromkeys(options.methods.split(",")))
-    needed = {"joblib", "matplotlib", *("keras" for method in methods if parse_method(method)[0] == "mcts-metadnn")}
+    needed = {"joblib", "matplotlib", *("meta_dnn" for method in methods if parse_method(method)[0] == "mcts-metadnn")}
     for package in sorted(needed):  # before hours are spent
         _import(package, "-r requirements-compare.txt")
     if options.cluster and options.backend == "loky":
