@@ -141,8 +141,8 @@ def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
 
 def test_max_edges_holds_for_what_the_guide_chooses(monkeypatch):
     monkeypatch.setattr(guide_module, "FIRST_SAMPLES", 20)
-    trainer = NetTrainer(load(EMBEDDED), arch_generator(5, 5), lookup="isomorphic")
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(4, 4), lookup="isomorphic")
     trainer.target_accuracy = 2.0
     assert MCTS(trainer, 0, **PRESETS["tuned"]).search() == "exhausted"
-    within = [i for i in range(cells.cell_count(5)) if cells.cell(i)[1].bit_count() <= 5]
+    within = [i for i in range(cells.cell_count(4)) if cells.cell(i)[1].bit_count() <= 4]
     assert sorted(trainer.training_trace) == within
