@@ -364,19 +364,18 @@ class MCTS:
         return node
 
     def evaluate(self, state: State) -> float:
-        """The accuracy of a finished cell; of any other state, of that to which a rollout from it leads."""
+        """The accuracy of a finished cell, or of that to which a rollout from any other state leads; perhaps predicted."""
         if state.finished:
             self.dangling_nodes.pop(state, None)
-        cell = state if state.finished else self.rollout(state)
+            return self.guide.worth(state) if self.guide.ready else self.trainer.train_net(state)
+        cell = self.rollout(state)
         if cell is None:
             return GIVEN_UP
-        if self.guide.ready:
-            return self.guide.worth(cell)
-        return self.trainer.train_net(cell) if state.finished else self.sample(cell)
+        return self.guide.worth(cell) if self.guide.ready else self.sample(cell)
 
     def follow_guide(self) -> None:
         """Sample what the guide finds most promising; fit it where there are enough new samples."""
-        cell = self.guide.choose() if self.guide.ready else None
+        cell = self.guide.choose()
         if cell is not None:
             self.sample(cell)
         if self.guide.due:

@@ -21,7 +21,7 @@ from typing import Callable, Generator, Iterator, NamedTuple
 
 import numpy as np
 
-from arch_generator import ADD_VERTEX, ROOT, Action, State
+from arch_generator import ROOT, Action, State
 from nasbench_dataset import InputError, cells
 from net_training import NetTrainer
 
@@ -80,8 +80,7 @@ class Space:
 
     def all_cells(self) -> np.ndarray:
         """int64 [n]: the indices of all cells in the data set, within the limits."""
-        values = [self._trainer.cell_values(v) for v in range(2, self.vertices + 1)]
-        return np.flatnonzero(~np.isnan(np.concatenate(values)))
+        return self._trainer.all_cells()
 
     def graph(self, rng: random.Random) -> Graph:
         """A uniformly random graph, drawn again until it stands for a cell of the data set."""

@@ -174,6 +174,7 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
 
 
 ALIASES = {"tuned": "mcts:preset=tuned"}
+NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating")
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "preset": PRESETS.__getitem__,
     "cp": CP_RANGE,
@@ -390,8 +391,9 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
     """Test accuracy of the best so far: median and quartiles; mean test regret, with what was published."""
     from matplotlib.figure import Figure
 
-    longest = max(result["samples"] for results in groups.values() for result in results)
-    places = np.unique(np.geomspace(10, max(longest, 11), 200).round())
+    lengths = [result["samples"] for results in groups.values() for result in results]
+    first = max(1, min(10, *lengths))
+    places = np.unique(np.geomspace(first, max(first + 1, *lengths), 200).round())
     figure = Figure(figsize=(11, 5.2))
     left, right = figure.subplots(1, 2)
     lows, published = [], published_at(options)
@@ -401,7 +403,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options, best_test: float, s
         budget = min((r["samples"] for r in results if r["outcome"] == "samples"), default=math.inf)
         shown = places <= budget
         low, median, high = np.quantile(curves[:, shown], (0.25, 0.5, 0.75), axis=0)
-        lows.append(low[places[shown] >= min(100, longest)])
+        lows.append(low[places[shown] >= min(100, places[shown][-1])])
         left.plot(places[shown], median, color=colour, ls=dash, label=method)
         left.fill_between(places[shown], low, high, color=colour, alpha=0.15, lw=0)
         regret = (best_test - curves[:, shown]).mean(axis=0)
@@ -498,8 +500,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
     options = build_parser().parse_args(argv)
     methods = list(dict.fromkeys(options.methods.split(",")))
-    needed = {"joblib", "matplotlib", *("meta_dnn" for method in methods if parse_method(method)[0] == "mcts-metadnn")}
-    for package in sorted(needed):  # before hours are spent
+    needed = ["joblib", "matplotlib"]
+    if any(parse_method(method)[0] in NEED_KERAS for method in methods):
+        needed.append("meta_dnn")  # which chooses the backend before it imports Keras
+    for package in needed:  # before hours are spent
         _import(package, "-r requirements-compare.txt")
     if options.cluster and options.backend == "loky":
         raise InputError("--cluster needs --backend dask or ray")

@@ -71,7 +71,7 @@ class Guide:
     fitted_to : int
         The number of samples in the last fit; 0 before the first.
     shown : list of int
-        The indices of the cells that it was shown before they were sampled.
+        The indices of the cells that it was shown, sampled ones included.
     """
 
     def __init__(self, trainer: NetTrainer):
@@ -102,9 +102,9 @@ class Guide:
         """Fit to the first so many samples, by default to all, and predict every shown cell anew."""
         self.fitted_to = self.trainer.unique_samples if samples is None else samples
         indices, accuracies = zip(*islice(self.trainer.training_trace.items(), self.fitted_to))
-        rows = np.full((self.fitted_to, MOST_FEATURES), FEATURES, np.int16)
-        for row, index in zip(rows, indices):
-            _fill(row, index)
+        for index in indices:
+            self._show(index)  # those from before the first fit
+        rows = self._rows[[self._place[index] for index in indices]]
         counts = np.zeros((self.fitted_to, FEATURES + 1))
         np.add.at(counts, (np.arange(self.fitted_to)[:, None], rows), 1)
         counts = counts[:, :FEATURES]
@@ -115,7 +115,7 @@ class Guide:
         self._weights = np.append(weights.round(9), 0.0)  # the last bits depend on the number of threads
         self._constant = (targets.mean() - mean @ weights).round(9)
         self._values[: len(self.shown)] = self._predict(0, len(self.shown))
-        self._values[[self._place[i] for i in self.trainer.training_trace if i in self._place]] = -np.inf
+        self._values[[self._place[index] for index in self.trainer.training_trace if index in self._place]] = -np.inf
 
     def worth(self, cell: State) -> float:
         """The accuracy of a sampled cell; the prediction of any other, which it is thereby shown; 0 outside the table."""
@@ -127,8 +127,7 @@ class Guide:
             return known
         if index not in self._place:
             self._show(index)
-            place = self._place[index]
-            self._values[place] = self._predict(place, place + 1)[0]
+            self._values[len(self.shown) - 1] = self._predict(len(self.shown) - 1, len(self.shown))[0]
         return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]] - self._constant)))
 
     def choose(self) -> State | None:
@@ -162,31 +161,28 @@ class Guide:
         if type(data) is not dict or data.keys() != {"fitted_to", "shown"}:
             raise ValueError("guide: it does not hold just fitted_to, shown")
         (fitted_to,) = checkpoint.numbers([data["fitted_to"]], int, 0, self.trainer.unique_samples, "guide")
-        shown = checkpoint.numbers(data["shown"], int, 0, cells.cell_count(self.trainer.generator.max_nodes) - 1, "guide")
-        if len(set(shown)) < len(shown) or 0 < fitted_to < FIRST_SAMPLES or shown and not fitted_to:
-            raise ValueError("guide: a cell that comes twice, or before the first fit")
+        shown = checkpoint.numbers(data["shown"], int, 0, cells.cell_count() - 1, "guide")
+        if not self.trainer.are_different_cells(shown):
+            raise ValueError("guide: not different cells of the table")
+        if not (fitted_to >= FIRST_SAMPLES and shown or fitted_to == len(shown) == 0):
+            raise ValueError("guide: cells are shown from the first fit on, and not before")
         for index in shown:
-            operations, edges = cells.cell(index)
-            if edges.bit_count() > self.trainer.generator.max_edges or self.trainer.index(State(operations, edges, True)) != index:
-                raise ValueError("guide: a cell that is not in the table")
             self._show(index)
         if fitted_to:
             self.fit(fitted_to)
 
     def _show(self, index: int) -> None:
+        """Give a cell a place, if it has none."""
+        if index in self._place:
+            return
         if len(self.shown) == len(self._rows):
             self._rows = np.concatenate([self._rows, np.full_like(self._rows, FEATURES)])
             self._values = np.concatenate([self._values, np.full_like(self._values, -np.inf)])
         self._place[index] = len(self.shown)
         self.shown.append(index)
-        _fill(self._rows[self._place[index]], index)
+        features = describe(*cells.cell(index))
+        self._rows[self._place[index], : len(features)] = features
 
     def _predict(self, start: int, end: int) -> np.ndarray:
         """float64 [end - start]: what the features of some shown cells add up to."""
         return self._weights[self._rows[start:end]].sum(axis=1)
-
-
-def _fill(row: np.ndarray, index: int) -> None:
-    """Write the features of a cell into the beginning of a row."""
-    features = describe(*cells.cell(index))
-    row[: len(features)] = features

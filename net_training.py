@@ -153,6 +153,11 @@ class NetTrainer:
         values[np.bitwise_count(codes // 3 ** (vertices - 2)) > self.generator.max_edges] = np.nan
         return values
 
+    def all_cells(self) -> np.ndarray:
+        """int64 [n]: the indices of all cells in the table, within the limits."""
+        values = [self.cell_values(v) for v in range(2, self.generator.max_nodes + 1)]
+        return np.flatnonzero(~np.isnan(np.concatenate(values)))
+
     def groups(self, vertices: int) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """The edge sets (int64) of the cells in the table within the limits, for each list of operations."""
         codes = cells.enumerate_codes(vertices)[~np.isnan(self.cell_values(vertices))]
@@ -205,15 +210,15 @@ class NetTrainer:
         ValueError
             If a sample is not in the table, is outside the limits or comes twice, or there are too few look-ups.
         """
-        domain = np.concatenate([self.cell_values(v) for v in range(2, self.generator.max_nodes + 1)])
-        numbers = np.array(samples, np.int64)
-        if len(set(samples)) < len(samples) or not np.all((numbers >= 0) & (numbers < len(domain))):
-            raise ValueError("samples: not different cells of the domain")
-        if np.isnan(domain[numbers]).any() or counter < len(samples):
-            raise ValueError("samples: a cell that is not in the table, or more samples than look-ups")
+        if not self.are_different_cells(samples) or counter < len(samples):
+            raise ValueError("samples: not different cells of the table, or more than look-ups")
         for index in samples:
             self._take(index)
         self.counter = counter
+
+    def are_different_cells(self, indices: list[int]) -> bool:
+        """Whether all are indices of cells in the table and within the limits, and none comes twice."""
+        return len(set(indices)) == len(indices) and bool(np.isin(indices, self.all_cells()).all())
 
     def known_accuracy(self, state: State) -> float | None:
         """The accuracy of a cell that was sampled already; None where it was not. Not counted as a look-up."""

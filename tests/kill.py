@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NAMES = "search", "nodes", "dangling_nodes", "predictions"  # and summary.json; weights are in search, as a digest
+NAMES = "search", "nodes", "dangling_nodes", "guide", "predictions"  # and summary.json; weights are in search, as a digest
 
 
 def outcome_of(folder: Path) -> dict:

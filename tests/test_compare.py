@@ -70,6 +70,16 @@ def test_a_tree_search_here_is_that_of_its_own_command(compared, tmp_path):
     assert (result["outcome"], result["lookups"]) == (summary["outcome"], summary["lookups"])
 
 
+def test_methods_with_keras_run_where_its_backend_was_never_chosen(tmp_path, monkeypatch):
+    """Keras alone would take TensorFlow, which is not installed, and write that down for the next time."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    options = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 1, "--samples", 5, "--quiet", "--out", tmp_path]
+    result = run("compare.py", "--methods", "mcts-metadnn,predictor", *options)
+    assert result.returncode == 0, result.stderr
+    assert {method for method, _ in trials(tmp_path)} == {"mcts-metadnn", "predictor"}
+
+
 def test_only_what_is_missing_is_run(compared):
     folder, _ = compared
     before = {path: path.stat().st_mtime_ns for path in (folder / "trials").iterdir()}

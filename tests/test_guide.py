@@ -67,7 +67,7 @@ def test_predictions_are_those_of_ridge_regression(trainer):
     expected = 1 - np.exp(-reference.predict([counts(i) for i in others]))
     worth = [guide.worth(State(*cells.cell(i), True)) for i in others]
     np.testing.assert_allclose(worth, expected, atol=1e-7)
-    assert guide.shown == others
+    assert guide.shown == [*indices, *others]
     guide.fit()  # all at once instead of one by one: the same to the last bit
     assert [guide.worth(State(*cells.cell(i), True)) for i in others] == worth
 
@@ -91,7 +91,7 @@ def test_what_cells_are_worth(trainer):
     assert guide.ready and not guide.due
     assert guide.worth(State(*cells.cell(sampled[0]), True)) == trainer.training_trace[sampled[0]]
     assert guide.worth(State((0,), 0, True)) == 0  # input and output are not connected
-    assert guide.shown == [] and not guide.promises
+    assert guide.shown == sampled and not guide.promises
     sample(trainer, 49, seed=1)
     assert not guide.due
     sample(trainer, 2, seed=2)
@@ -104,7 +104,7 @@ def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
     guide.fit()
     for index in range(0, 60_000, 500):
         guide.worth(State(*cells.cell(index), True))
-    best = max((i for i in guide.shown), key=lambda i: guide.worth(State(*cells.cell(i), True)))
+    best = max(set(guide.shown) - set(trainer.training_trace), key=lambda i: guide.worth(State(*cells.cell(i), True)))
     before, cell = set(guide.shown), guide.choose()
     assert trainer.index(cell) == best
     around = {trainer.index(State(*n, True)) for n in cells.neighbours(*cells.cell(best))}
@@ -137,6 +137,14 @@ def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
     search = MCTS(trainer, 0, **PRESETS["tuned"])
     assert search.search() == "exhausted"
     assert sorted(trainer.training_trace) == list(range(91))
+
+
+@pytest.mark.parametrize("lookup, most", [("exact", 1_000), ("isomorphic", 600)])
+def test_a_guided_search_needs_few_samples(lookup, most):
+    """Without its guide it needs 12,913 and 633 on average; at least half of 30 guided ones needed under 300."""
+    for seed in range(3):
+        trainer = NetTrainer(load(EMBEDDED), arch_generator(6), lookup=lookup)
+        assert MCTS(trainer, seed, **PRESETS["tuned"]).search(samples=most) == "found"
 
 
 def test_max_edges_holds_for_what_the_guide_chooses(monkeypatch):

@@ -107,7 +107,7 @@ def test_a_guide_that_cannot_be_so_is_refused(new):
         *({**good, "fitted_to": n} for n in (0, 99, 201, -1, 150.0, True, None)),
         *({**good, "shown": [*good["shown"], extra]} for extra in (first, -1, absent + 1, str(first), None)),
         *({**good, "shown": shown} for shown in (None, {}, "1")),
-        {"shown": good["shown"]}, {**good, "more": 1}, [], None,
+        {"fitted_to": 50, "shown": []}, {"shown": good["shown"]}, {**good, "more": 1}, [], None,
     ):  # fmt: skip
         with pytest.raises(InputError, match="damaged"):
             new(lookup="isomorphic", **TUNED).restore(main, {**files, "guide": json.dumps(broken).encode()})
@@ -155,8 +155,9 @@ def test_nodes_are_jsonpickle_text(saved):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-def test_20_kills_at_random_moments():
-    finished, resumable = kill_rounds(20, "MCTS.py", ["--max-nodes", "5", "--seed", "1", "--save-every", "0.02"], seed=0)
+@pytest.mark.parametrize("kills, options", [(20, "--max-nodes 5"), (5, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1500")])
+def test_kills_at_random_moments(kills, options):
+    finished, resumable = kill_rounds(kills, "MCTS.py", [*options.split(), "--seed", "1", "--save-every", "0.02"], seed=0)
     assert finished and resumable
 
 
