@@ -9,8 +9,8 @@ from conftest import assert_refused, run
 
 import meta_dnn
 from arch_generator import ROOT, State, arch_generator
-from MCTS_metaDNN import MCTS_metaDNN
-from nasbench_dataset import cells
+from MCTS_metaDNN import MCTS_metaDNN, main
+from nasbench_dataset import InputError, cells
 from nasbench_dataset.table import EMBEDDED, load
 from net_training import NetTrainer
 
@@ -275,7 +275,8 @@ def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
 def test_wrong_options_are_refused_in_one_line():
     assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
     assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
-    assert_refused(run("MCTS_metaDNN.py", "--guide", 5), "--guide", "Meta-DNN")
+    with pytest.raises(InputError, match="--guide is of MCTS.py"):
+        main(["--guide", "5"])
 
 
 def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):

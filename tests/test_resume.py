@@ -155,7 +155,7 @@ def test_nodes_are_jsonpickle_text(saved):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("kills, options", [(20, "--max-nodes 5"), (5, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1500")])
+@pytest.mark.parametrize("kills, options", [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1000")])
 def test_kills_at_random_moments(kills, options):
     finished, resumable = kill_rounds(kills, "MCTS.py", [*options.split(), "--seed", "1", "--save-every", "0.02"], seed=0)
     assert finished and resumable
