@@ -74,7 +74,7 @@ def test_methods_with_keras_run_where_its_backend_was_never_chosen(tmp_path, mon
     """Keras alone would take TensorFlow, which is not installed, and write that down for the next time."""
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    options = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 1, "--samples", 5, "--quiet", "--out", tmp_path]
+    options = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 1, "--samples", 5, "--jobs", 1, "--quiet", "--out", tmp_path]
     result = run("compare.py", "--methods", "mcts-metadnn,predictor", *options)
     assert result.returncode == 0, result.stderr
     assert {method for method, _ in trials(tmp_path)} == {"mcts-metadnn", "predictor"}
