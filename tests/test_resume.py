@@ -178,8 +178,8 @@ def test_kills_of_a_search_with_the_meta_dnn(tmp_path):
     """Most of it is starting; on a busy machine all kills of a try can come before the first save."""
     script = tmp_path / "small.py"
     script.write_text(SMALL_META_DNN)
-    options = "--seed 3 --max-nodes 5 --samples 200 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1"
-    assert any(kill_rounds(2, str(script), options.split(), seed)[1] for seed in range(2, 5))
+    options = "--seed 3 --max-nodes 5 --samples 300 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1"
+    assert any(kill_rounds(3, str(script), options.split(), seed)[1] for seed in range(2, 8))
 
 
 class Killed(BaseException):
