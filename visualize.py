@@ -406,6 +406,7 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
     extras = [", back-up along the path"] * (s["backup"] == "path")
     extras += [", exhausted states closed"] * s["close_exhausted"]
     extras += [f", every {s['guide']} episodes a linear model chooses a cell"] * (s["guide"] > 0)
+    predicted = " Values may be partly predicted." * (s["guide"] > 0 or s["method"] == "mcts-metadnn")
     closed = f" Closed: {run.closed.sum():,} of {len(run.states):,} nodes." * s["close_exhausted"]
     return [
         f"Table: {run.table}.",
@@ -414,7 +415,7 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
         f"Outcome: {plain(run.outcome)}, at {run.samples:,} unique samples; best accuracy {drawing.best_accuracy:.7f}.",
         f"{drawn_nodes(run, drawing)} Lines lead to {parents}.{closed}",
         f"Colours from {low:.4f} to {high:.4f}, the {q:.0%} and {r:.0%} quantiles of the values above 0 of the"
-        f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end.",
+        f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end.{predicted}",
     ]
 
 

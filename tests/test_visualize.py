@@ -138,6 +138,8 @@ def test_the_tree_of_a_tuned_search(guide, words, tmp_path):
     nodes = json.loads((tmp_path / "nodes").read_text())
     assert f"Closed: {sum(nodes['closed'])} of {len(nodes['n'])} nodes" in result.stdout
     assert "Lines lead to the parents last walked from." in result.stdout
+    assert ("partly predicted" in result.stdout) == (guide > 0)
+    assert ("partly predicted" in (tmp_path / "tree.html").read_text()) == (guide > 0)
     check_pictures(tmp_path, "tree")
 
 
