@@ -457,10 +457,10 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
             axes.boxplot([needed], positions=[place], whis=(0, 100), **common)
             axes.plot(np.full(len(needed), place) + np.linspace(-0.2, 0.2, len(needed)), needed, ".", color=colour, ms=4)
     axes.set_xticks(range(len(boxes)), [box[0] for box in boxes])
+    axes.set_yscale("log")  # one method can need a hundred times as many as another
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("unique valid samples to the best cell")
-    axes.set_ylim(bottom=0)
-    axes.grid(axis="y", alpha=0.25, lw=0.5)
+    axes.grid(axis="y", which="both", alpha=0.25, lw=0.5)
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     return figure
 
