@@ -457,6 +457,7 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options, styles: dict):
             axes.boxplot([needed], positions=[place], whis=(0, 100), **common)
             axes.plot(np.full(len(needed), place) + np.linspace(-0.2, 0.2, len(needed)), needed, ".", color=colour, ms=4)
     axes.set_xticks(range(len(boxes)), [box[0] for box in boxes])
+    axes.set_xlim(-0.5, len(boxes) - 0.5)
     axes.set_yscale("log")  # one method can need a hundred times as many as another
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("unique valid samples to the best cell")

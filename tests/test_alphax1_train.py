@@ -376,6 +376,23 @@ def test_diverged_epoch_is_not_saved(saved, monkeypatch):
         assert len(saved.history) == 2
 
 
+def test_weights_that_the_last_step_spoiled_are_not_saved(saved, monkeypatch):
+    """The loss of an epoch is that before its last step."""
+    weight = saved.model.weights[0]
+    before = keras.ops.convert_to_numpy(weight)
+
+    def fit(*_, **__):
+        weight.assign(before * math.nan)
+        return SimpleNamespace(history={"loss": [2.0], "accuracy": [0.1]})
+
+    monkeypatch.setattr(saved.model, "fit", fit)
+    monkeypatch.setattr(saved, "_validate", dict)
+    with pytest.raises(Problem, match="weights are not finite after epoch 2; lower --learning-rate"):
+        saved._run_epoch(1)
+    assert len(saved.history) == 2
+    weight.assign(before)  # other tests use it
+
+
 def test_without_network_it_says_where_the_archive_belongs(tmp_path):
     closed = environment(KERAS_HOME=tmp_path, https_proxy="http://127.0.0.1:9")
     done = script("model_test.py", "--data", "cifar10", cwd=tmp_path, env=closed)
