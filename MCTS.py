@@ -250,7 +250,7 @@ class MCTS:
         self.rollout = ROLLOUTS[trainer.lookup](trainer, self.rng)
         self.cp, self.backup = cp, backup
         self.close_exhausted = close_exhausted
-        self.guide_every, self.guide = guide, Guide(trainer)
+        self.guide_every, self.guide = guide, Guide(trainer, self.rng)
         self._exploration = 2 * cp * math.sqrt(2)
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}

@@ -113,22 +113,11 @@ class Space:
         return [graph for graph in cells.neighbours(*graph) if self.has(self.cell(graph))]
 
     def mutate(self, graph: Graph, rng: random.Random) -> Graph:
-        """A graph in the data set with on average one operation and (v - 1) / 2 edges changed (Ying et al. 2019).
-
-        Each edge is flipped with probability 1 / v, each operation replaced with probability 1 / (v - 2).
-        """
+        """What ``cells.mutate`` makes of a graph, tried until that is in the data set."""
         while True:
-            operations, edges = graph
-            for bit in range(self.edge_count):
-                if rng.random() < 1 / self.vertices:
-                    edges ^= 1 << bit
-            chance = 1 / self.operation_count
-            operations = tuple(
-                rng.choice([other for other in range(3) if other != o]) if rng.random() < chance else o
-                for o in operations
-            )
-            if self.has(self.cell((operations, edges))):
-                return operations, edges
+            mutant = cells.mutate(*graph, rng)
+            if self.has(self.cell(mutant)):
+                return mutant
 
 
 # --- the methods ------------------------------------------------------------------------------

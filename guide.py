@@ -8,8 +8,10 @@ edges by what they join, and the operations.
 
 import json
 import math
+import random
 from functools import lru_cache
 from itertools import islice
+from typing import Iterator
 
 import numpy as np
 
@@ -22,6 +24,7 @@ FIRST_SAMPLES = 100  # unique samples before the first fit
 FIT_EVERY, GROWTH = 50, 0.05  # unique samples from fit to fit: so many, or that share of them, if that is more
 RIDGE = 3.0  # strength of the L2 penalty
 LONGEST_PATH = 4  # inner vertices on a path that is told by its operations; longer ones are rare
+MUTANTS = 100  # that it is shown of each cell it chooses
 LARGEST_ACCURACY = 0.999  # taken for anything above, whose logarithm runs away
 
 KINDS = 5  # of vertices: three operations, input and output
@@ -65,6 +68,8 @@ class Guide:
     ----------
     trainer : NetTrainer
         Says which cells are in the table, and what was sampled.
+    rng : random.Random
+        Of the search, which saves it.
 
     Attributes
     ----------
@@ -74,8 +79,8 @@ class Guide:
         The indices of the cells that it was shown, sampled ones included.
     """
 
-    def __init__(self, trainer: NetTrainer):
-        self.trainer = trainer
+    def __init__(self, trainer: NetTrainer, rng: random.Random):
+        self.trainer, self.rng = trainer, rng
         self.fitted_to = 0
         self.shown: list[int] = []
         self._place: dict[int, int] = {}  # in ``shown``
@@ -133,17 +138,25 @@ class Guide:
     def choose(self) -> State | None:
         """The most promising of the cells shown and not sampled, now to be sampled; None where there is none.
 
-        Its neighbours, with one operation or edge changed, are then shown, too.
+        What it then is shown, too: the neighbours of that cell, with one operation or edge changed, and mutants of it,
+        grown to the largest size before. Of each the stored form, which is in the table under either lookup.
         """
         place = int(self._values.argmax())
         if self._values[place] == -np.inf:
             return None
         self._values[place] = -np.inf
         cell = State(*cells.cell(self.shown[place]), True)
-        for operations, edges in cells.neighbours(cell.operations, cell.edges):
-            if edges.bit_count() <= self.trainer.generator.max_edges:
-                self.worth(State(operations, edges, True))
+        for graph in [*cells.neighbours(cell.operations, cell.edges), *self._mutants(cell)]:
+            form = cells.stored_form(*graph)
+            if form is not None and form[1].bit_count() <= self.trainer.generator.max_edges:
+                self.worth(State(*form, True))
         return cell
+
+    def _mutants(self, cell: State) -> Iterator[tuple[cells.Operations, int]]:
+        more = self.trainer.generator.max_nodes - cell.vertices
+        for _ in range(MUTANTS):
+            new = tuple(self.rng.choices(range(3), k=more))
+            yield cells.mutate(*cells.enlarge(cell.operations, cell.edges, new), self.rng)
 
     def saved(self) -> bytes:
         """What does not follow from the samples, as JSON."""

@@ -14,6 +14,7 @@ vertex lies on a way from input to output; the first of its class is the stored 
 that walk is the cell's *index*, 0..423623, so that a table needs no keys.
 """
 
+import random
 from functools import lru_cache
 from itertools import permutations
 
@@ -93,6 +94,30 @@ def neighbours(operations: Operations, edges: int) -> list[tuple[Operations, int
     ]
     vertices = len(operations) + 2
     return changed + [(operations, edges ^ 1 << bit) for bit in range(vertices * (vertices - 1) // 2)]
+
+
+def mutate(operations: Operations, edges: int, rng: random.Random) -> tuple[Operations, int]:
+    """A graph with on average one operation and (v - 1) / 2 edges changed (Ying et al. 2019).
+
+    Each edge is flipped with probability 1 / v, each operation replaced with probability 1 / (v - 2).
+    """
+    vertices = len(operations) + 2
+    for bit in range(vertices * (vertices - 1) // 2):
+        if rng.random() < 1 / vertices:
+            edges ^= 1 << bit
+    mutated = tuple(
+        rng.choice([other for other in range(3) if other != o]) if rng.random() < 1 / len(operations) else o
+        for o in operations
+    )
+    return mutated, edges
+
+
+def enlarge(operations: Operations, edges: int, more: Operations) -> tuple[Operations, int]:
+    """The graph with more inner vertices, after the others and without edges."""
+    output, new_output = len(operations) + 1, len(operations) + 1 + len(more)
+    first = output * (output - 1) // 2  # the bit of the first edge into the output
+    into_output = edges >> first << new_output * (new_output - 1) // 2
+    return operations + more, edges & (1 << first) - 1 | into_output
 
 
 # --- relabelling ------------------------------------------------------------------------------

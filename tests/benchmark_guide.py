@@ -5,6 +5,7 @@ better on it than on real accuracies. Here it is fitted to some of the uniformly
 others, and does the same on the embedded table. MEASUREMENTS: the folder that fit_surrogate takes.
 """
 
+import random
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def correlation(accuracies: np.ndarray, fitted: np.ndarray, others: np.ndarray) 
     trainer = NetTrainer(Table({"valid": accuracies}, "", False), arch_generator(7), "valid", "isomorphic")
     for index in fitted.tolist():
         trainer.train_net(State(*cells.cell(index), True))
-    guide = Guide(trainer)
+    guide = Guide(trainer, random.Random(0))
     guide.fit()
     predicted = [guide.worth(State(*cells.cell(index), True)) for index in others.tolist()]
     return float(spearmanr(predicted, accuracies[others]).statistic)

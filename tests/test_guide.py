@@ -59,7 +59,7 @@ def test_no_cell_has_more_features_than_there_is_room_for():
 
 def test_predictions_are_those_of_ridge_regression(trainer):
     indices = sample(trainer, 200)
-    guide = Guide(trainer)
+    guide = Guide(trainer, random.Random(0))
     guide.fit()
     logs = -np.log(1 - np.array([trainer.training_trace[i] for i in indices]))
     reference = Ridge(alpha=RIDGE).fit([counts(i) for i in indices], logs)
@@ -75,7 +75,7 @@ def test_predictions_are_those_of_ridge_regression(trainer):
 def test_it_orders_cells_that_it_has_not_seen(trainer):
     """By chance the correlation of 1,500 would be 0 with a standard deviation of .026."""
     sample(trainer, 1000)
-    guide = Guide(trainer)
+    guide = Guide(trainer, random.Random(0))
     guide.fit()
     others = random.Random(1).sample(range(cells.cell_count(6)), 1500)
     others = [i for i in others if i not in trainer.training_trace]
@@ -85,7 +85,7 @@ def test_it_orders_cells_that_it_has_not_seen(trainer):
 
 def test_what_cells_are_worth(trainer):
     sampled = sample(trainer, 120)
-    guide = Guide(trainer)
+    guide = Guide(trainer, random.Random(0))
     assert not guide.ready and guide.due and not guide.promises and guide.choose() is None
     guide.fit()
     assert guide.ready and not guide.due
@@ -100,7 +100,7 @@ def test_what_cells_are_worth(trainer):
 
 def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
     sample(trainer, 120)
-    guide = Guide(trainer)
+    guide = Guide(trainer, random.Random(0))
     guide.fit()
     for index in range(0, 60_000, 500):
         guide.worth(State(*cells.cell(index), True))
@@ -109,7 +109,7 @@ def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
     assert trainer.index(cell) == best
     around = {trainer.index(State(*n, True)) for n in cells.neighbours(*cells.cell(best))}
     around -= {cells.NOT_A_CELL, *trainer.training_trace}
-    assert around and set(guide.shown) == before | around
+    assert around and set(guide.shown) > before | around
     chosen = [best]
     for _ in range(80):
         trainer.train_net(cell)
@@ -118,6 +118,32 @@ def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
         cell = guide.choose()
         chosen.append(trainer.index(cell))
     assert len(set(chosen)) == 81
+
+
+@pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
+def test_it_is_shown_larger_mutants_in_their_stored_form(lookup):
+    """From a cell of 4 vertices it comes to larger ones within the limits."""
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(6, 7), lookup=lookup)
+    guide = Guide(trainer, random.Random(1))
+    first, *others = range(7, cells.cell_count(4))
+    for index in others:
+        trainer.train_net(State(*cells.cell(index), True))
+    guide.fit()
+    guide.worth(State(*cells.cell(first), True))
+    assert guide.choose() == State(*cells.cell(first), True)
+    new = guide.shown[len(others) + 1 :]
+    assert trainer.are_different_cells(new)  # in the table, within the limits
+    assert {len(cells.cell(index)[0]) + 2 for index in new} >= {5} and len(new) <= 20 + guide_module.MUTANTS
+
+
+def test_new_vertices_change_nothing_before_edges_do():
+    rng = random.Random(0)
+    for index in rng.sample(range(cells.cell_count(6)), 100):
+        operations, edges = cells.cell(index)
+        more = tuple(rng.choices(range(3), k=7 - 2 - len(operations)))
+        larger, same_edges = cells.enlarge(operations, edges, more)
+        assert larger == operations + more and same_edges.bit_count() == edges.bit_count()
+        assert cells.prune(larger, same_edges) == (operations, edges)
 
 
 def test_neighbours_differ_in_one_operation_or_edge():
@@ -139,9 +165,9 @@ def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
     assert sorted(trainer.training_trace) == list(range(91))
 
 
-@pytest.mark.parametrize("lookup, most", [("exact", 1_000), ("isomorphic", 600)])
+@pytest.mark.parametrize("lookup, most", [("exact", 400), ("isomorphic", 400)])
 def test_a_guided_search_needs_few_samples(lookup, most):
-    """Without its guide it needs 12,913 and 633 on average; at least half of 30 guided ones needed under 300."""
+    """Without its guide it needs 12,913 and 633 on average; none of 30 guided ones needed more than 300."""
     for seed in range(3):
         trainer = NetTrainer(load(EMBEDDED), arch_generator(6), lookup=lookup)
         assert MCTS(trainer, seed, **PRESETS["tuned"]).search(samples=most) == "found"
