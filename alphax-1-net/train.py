@@ -263,7 +263,7 @@ class Training:
             if not math.isfinite(value):
                 raise Problem(f"the {name} is {value} in epoch {epoch + 1}; lower --learning-rate")
         # Of the last step no loss tells, where there is no validation.
-        if not all(keras.ops.all(keras.ops.isfinite(variable)) for variable in self._variables()):
+        if not all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self._variables()):
             raise Problem(f"weights are not finite after epoch {epoch + 1}; lower --learning-rate")
         self.history.append(figures)
         print("  ".join(f"{name} {value:.5g}" for name, value in figures.items()), flush=True)

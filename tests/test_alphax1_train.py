@@ -73,16 +73,27 @@ def trained(command, shared, tmp_path_factory):
 
 
 def stop_after_an_epoch(command, out, number, env):
-    """Start a training, send it a signal once it has saved one more epoch; return its process."""
-    before = len(history(out))
+    """Start a training, send it a signal once it has saved one more epoch; return its process.
+
+    On a busy machine it can have ended by then; so it gets several tries, each from the same files.
+    """
+    before, kept = len(history(out)), out.with_name(f"{out.name} before")
+    out.mkdir(exist_ok=True)
+    shutil.copytree(out, kept)
     arguments = [sys.executable, alphax1.FOLDER / "train.py", *command, "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(arguments, env=env, **pipes) as process:
-        deadline = time.monotonic() + 200
-        while len(history(out)) == before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(number)
-        process.stderr_text = process.communicate()[1]
+    for _ in range(5):
+        shutil.rmtree(out)
+        shutil.copytree(kept, out)
+        with subprocess.Popen(arguments, env=env, **pipes) as process:
+            deadline = time.monotonic() + 200
+            while len(history(out)) == before and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.send_signal(number)
+            process.stderr_text = process.communicate()[1]
+        if process.returncode != 0:
+            break
+    shutil.rmtree(kept)
     return process
 
 
