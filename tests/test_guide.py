@@ -12,7 +12,7 @@ from guide import FEATURES, FIRST_EDGE, FIRST_OPERATION, KINDS, MOST_FEATURES, R
 from MCTS import MCTS, PRESETS
 from nasbench_dataset import cells, features
 from nasbench_dataset.table import EMBEDDED, load
-from net_training import NetTrainer
+from net_training import LOOKUPS, NetTrainer
 
 
 @pytest.fixture
@@ -120,20 +120,22 @@ def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
     assert len(set(chosen)) == 81
 
 
-@pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
-def test_it_is_shown_larger_mutants_in_their_stored_form(lookup):
-    """From a cell of 4 vertices it comes to larger ones within the limits."""
-    trainer = NetTrainer(load(EMBEDDED), arch_generator(6, 7), lookup=lookup)
-    guide = Guide(trainer, random.Random(1))
+def test_it_is_shown_larger_mutants_and_the_same_ones_under_either_lookup():
+    """From a cell of 4 vertices it comes to some of 5, within the limits."""
+    shown = []
     first, *others = range(7, cells.cell_count(4))
-    for index in others:
-        trainer.train_net(State(*cells.cell(index), True))
-    guide.fit()
-    guide.worth(State(*cells.cell(first), True))
-    assert guide.choose() == State(*cells.cell(first), True)
-    new = guide.shown[len(others) + 1 :]
-    assert trainer.are_different_cells(new)  # in the table, within the limits
-    assert {len(cells.cell(index)[0]) + 2 for index in new} >= {5} and len(new) <= 20 + guide_module.MUTANTS
+    for lookup in LOOKUPS:
+        trainer = NetTrainer(load(EMBEDDED), arch_generator(6, 7), lookup=lookup)
+        guide = Guide(trainer, random.Random(1))
+        for index in others:
+            trainer.train_net(State(*cells.cell(index), True))
+        guide.fit()
+        guide.worth(State(*cells.cell(first), True))
+        assert guide.choose() == State(*cells.cell(first), True)
+        assert trainer.are_different_cells(guide.shown)  # in the table, within the limits
+        shown.append(guide.shown)
+    assert shown[0] == shown[1]
+    assert any(len(cells.cell(index)[0]) == 5 - 2 for index in shown[0])
 
 
 def test_new_vertices_change_nothing_before_edges_do():
@@ -155,7 +157,7 @@ def test_neighbours_differ_in_one_operation_or_edge():
         assert changed + (edges ^ other_edges).bit_count() == 1
 
 
-@pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
+@pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
     monkeypatch.setattr(guide_module, "FIRST_SAMPLES", 20)
     trainer = NetTrainer(load(EMBEDDED), arch_generator(4), lookup=lookup)
@@ -165,12 +167,12 @@ def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
     assert sorted(trainer.training_trace) == list(range(91))
 
 
-@pytest.mark.parametrize("lookup, most", [("exact", 400), ("isomorphic", 400)])
-def test_a_guided_search_needs_few_samples(lookup, most):
-    """Without its guide it needs 12,913 and 633 on average; none of 30 guided ones needed more than 300."""
+@pytest.mark.parametrize("lookup", LOOKUPS)
+def test_a_guided_search_needs_few_samples(lookup):
+    """None of 30 needed more than 300; without the guide it is 649 on average under the isomorphic lookup (docs/study.md)."""
     for seed in range(3):
         trainer = NetTrainer(load(EMBEDDED), arch_generator(6), lookup=lookup)
-        assert MCTS(trainer, seed, **PRESETS["tuned"]).search(samples=most) == "found"
+        assert MCTS(trainer, seed, **PRESETS["tuned"]).search(samples=400) == "found"
 
 
 def test_max_edges_holds_for_what_the_guide_chooses(monkeypatch):
