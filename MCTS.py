@@ -35,7 +35,8 @@ from arch_generator import ROOT, State, arch_generator
 from guide import Guide
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
-from nasbench_dataset.table import EMBEDDED, METRICS, default_path, write_atomically
+from nasbench_dataset.files import printable, write_atomically
+from nasbench_dataset.table import EMBEDDED, METRICS, default_path
 from net_training import LOOKUPS, NetTrainer
 
 CP = 2.0  # exploration constant of UCT; the original's value
@@ -456,7 +457,7 @@ class MCTS:
             theirs = main["settings"]
             for name, here in self.settings().items():
                 if theirs[name] != here or type(theirs[name]) is not type(here):
-                    difference = "its table is another one" if name == "table" else f"its {name} is {checkpoint.printable(theirs[name], 60)}, not {here}"
+                    difference = "its table is another one" if name == "table" else f"its {name} is {printable(theirs[name], 60)}, not {here}"
                     raise InputError(f"the saved search cannot be resumed so: {difference}; choose the same, or another --out")
             self._restore(main, files)
         except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:

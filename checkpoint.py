@@ -27,6 +27,7 @@ from typing import Callable, Sequence
 
 from arch_generator import State, arch_generator
 from nasbench_dataset import InputError
+from nasbench_dataset.files import printable
 
 try:
     import fcntl
@@ -228,11 +229,6 @@ def _write_through(path: Path, content: bytes) -> None:
 def damaged(what: object) -> InputError:
     """The error for a save that cannot be used."""
     return InputError(f"the saved search is damaged ({printable(what, 250)}); choose another --out, or delete it to begin anew")
-
-
-def printable(what: object, length: int) -> str:
-    """So much of it as one line of text: what a file holds may be long, have many lines, or steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in str(what)[:length])
 
 
 def to_json(data: object) -> bytes:

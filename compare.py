@@ -32,7 +32,8 @@ from arch_generator import arch_generator
 from MCTS import BACKUPS, CP_RANGE, PRESETS, MCTS
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
-from nasbench_dataset.table import METRICS, Table, default_path, write_atomically
+from nasbench_dataset.files import write_atomically
+from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import LOOKUPS, NetTrainer
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled

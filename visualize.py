@@ -31,6 +31,7 @@ import numpy as np
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
 from nasbench_dataset import InputError, cells, command
+from nasbench_dataset.files import printable
 
 try:
     import matplotlib
@@ -217,8 +218,7 @@ def describe_table(summary: bytes | None, main: dict, nodes: int) -> str:
 
 def plain(text: object) -> str:
     """Text of a file as one short printable line."""
-    line = " ".join(checkpoint.printable(text, 1_000).split())
-    return line if len(line) <= 80 else line[:77] + "..."
+    return printable(text, 80)
 
 
 # --- what is drawn, and where -----------------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 from typing import Callable
 
 from nasbench_dataset import InputError
+from nasbench_dataset.files import printable
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 
@@ -22,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
-        self.exit(WRONG_INPUT, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
+        self.exit(WRONG_INPUT, f"{self.prog}: {printable(message)} (see --help)\n")
 
 
 def whole_number(low: int) -> Callable[[str], int]:
@@ -55,7 +56,7 @@ def number(low: float, high: float = math.inf) -> Callable[[str], float]:
 def fail(message: object) -> None:
     """Say in one line what is wrong, and exit with status 2."""
     with contextlib.suppress(OSError):  # where stderr cannot be written to, the status has to do
-        print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(WRONG_INPUT)
 
 

@@ -17,7 +17,6 @@ import os
 import pickle
 import pickletools
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nasbench_dataset import InputError, cells
+from nasbench_dataset.files import write_atomically
 
 DENOMINATOR = 3 * 9_984
 ABSENT = 65_535
@@ -130,37 +130,6 @@ def save(table: Table, path: str | Path) -> None:
         "columns": {name: _pack(values) for name, values in table.columns.items()},
     }
     write_atomically(path, pickle.dumps(content, protocol=4))
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that ``path`` holds either the old content or the new one, whole.
-
-    Raises
-    ------
-    InputError
-        If the folder or the file cannot be written.
-    """
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 _NUMBER = re.compile(r"[<>|=]?(u[1248]|i[1248]|f[248]|b1)")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import assert_refused, run
 
-from nasbench_dataset import InputError, cells
+from nasbench_dataset import InputError, cells, files
 from nasbench_dataset import table as tables
 from nasbench_dataset.convert import open_table, read_json
 
@@ -147,10 +147,10 @@ def test_columns_that_are_none(tmp_path, column, words):
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
-        tables.write_atomically(tmp_path / "nowhere" / "t", b"new")
+        files.write_atomically(tmp_path / "nowhere" / "t", b"new")
     (tmp_path / "t").write_bytes(b"old")
     with pytest.raises(TypeError):
-        tables.write_atomically(tmp_path / "t", "not bytes")
+        files.write_atomically(tmp_path / "t", "not bytes")
     assert (tmp_path / "t").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
 
