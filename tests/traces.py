@@ -1,0 +1,142 @@
+"""What searches sample, step by step, in a form that can be stored and compared: ``python tests/traces.py --write``.
+
+``traces.json`` was written by the code before the searches were put on ask and tell (commit b7be852), with numpy 2.4.6,
+jax 0.10.2 and keras 3.15.1. A search has to come out the same ever after: the same cells in the same order, looked up
+as often, in as many episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras
+depend on the processor too, so they are compared only where ``machine()`` says what it said then.
+
+    python tests/traces.py             compares, and says which cases differ
+    python tests/traces.py --write     writes traces.json anew: only where a search is meant to change
+"""
+
+import hashlib
+import json
+import platform
+import sys
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from arch_generator import arch_generator  # noqa: E402
+from compare import new_search, parse_method  # noqa: E402
+from nasbench_dataset.convert import open_table  # noqa: E402
+from nasbench_dataset.table import EMBEDDED  # noqa: E402
+from net_training import NetTrainer  # noqa: E402
+
+STORED = Path(__file__).with_name("traces.json")
+FIRST = 20  # sampled cells that are stored as they are; all others in a digest
+
+TREES = (
+    "mcts",
+    "mcts:preset=tuned",
+    "mcts:cp=0.05:backup=path",
+    "mcts:cp=0.5:close_exhausted=yes",
+    "mcts:guide=3:cp=0.2",
+)
+PEERS = "random", "evolution", "local-search", "q-learning"
+NEED_KERAS = (  # up to the second fit and a little further
+    ("mcts-metadnn:fit_every=40:epochs=3", 4, "exact", "test", 0, 60),
+    ("mcts-metadnn", 6, "exact", "test", 0, 220),
+    ("mcts-metadnn", 7, "isomorphic", "valid", 1, 220),
+    ("mcts-metadnn:rollouts=3:fit_every=50:epochs=5:preset=tuned", 6, "isomorphic", "test", 0, 120),
+    ("predictor", 6, "isomorphic", "test", 0, 250),
+    ("predictor", 5, "exact", "valid", 1, 250),
+    ("predictor-enumerating", 5, "exact", "test", 0, 250),
+)
+
+
+def cases() -> list[dict]:
+    """Every stored case: a method, its domain, and how far it goes."""
+    names = "method", "max_nodes", "lookup", "metric", "seed", "samples"
+    found = []
+    for method, lookup, metric in product(TREES, ("exact", "isomorphic"), ("test", "valid")):
+        for max_nodes, seed, samples in ((3, 0, 50), (4, 1, 91), (6, 2, 260), (7, 3, 260)):
+            found.append((method, max_nodes, lookup, metric, seed, samples))
+    for method, lookup, metric in product(PEERS, ("exact", "isomorphic"), ("test", "valid")):
+        for max_nodes, seed, samples in ((4, 0, 60), (6, 1, 150), (7, 2, 150)):
+            found.append((method, max_nodes, lookup, metric, seed, samples))
+    found += [("mcts", 4, "exact", "test", seed, 91) for seed in range(4, 10)]
+    found += [("mcts:preset=tuned", 6, "isomorphic", "test", seed, 400) for seed in range(4, 8)]
+    return [dict(zip(names, case)) for case in (*found, *NEED_KERAS)]
+
+
+def name(case: dict) -> str:
+    """A case in one line."""
+    return " ".join(str(value) for value in case.values())
+
+
+def needs_keras(case: dict) -> bool:
+    return parse_method(case["method"])[0] in ("mcts-metadnn", "predictor", "predictor-enumerating")
+
+
+def machine() -> str:
+    """What the last bits of a computation with Keras depend on."""
+    import jax
+    from meta_dnn import keras  # which chooses the backend
+
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    cpu = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
+    return f"keras {keras.__version__}, {keras.backend.backend()}, jax {jax.__version__}, cpu {cpu}"
+
+
+class Recorder(NetTrainer):
+    """A trainer that notes every look-up: the index of the cell, -1 outside the table."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked: list[int] = []
+
+    def train_net(self, state):
+        self.asked.append(int(self.index(state)))
+        return super().train_net(state)
+
+
+def trace(case: dict, table) -> dict:
+    """Run a case; what it did."""
+    trainer = Recorder(table, arch_generator(case["max_nodes"]), case["metric"], case["lookup"])
+    search = new_search(case["method"], trainer, case["seed"])
+    outcome = search.search(case["samples"], patience=3_000)
+    result = {
+        "outcome": outcome,
+        "samples": trainer.unique_samples,
+        "lookups": trainer.counter,
+        "episodes": getattr(search, "episodes", None),
+        "first": [int(index) for index in list(trainer.training_trace)[:FIRST]],
+        "all": digest(list(map(int, trainer.training_trace))),
+        "asked": digest(trainer.asked),
+        "bests": digest(trainer.best_trace),
+    }
+    tree = getattr(search, "tree", None)
+    if tree is not None:
+        nodes = [(*n.state, n.n, n.x_bar.hex(), n.closed, len(n.children)) for n in tree.values()]
+        parents = [n.parent and (*n.parent.state,) for n in tree.values()]
+        dangling = [(*state, value.hex()) for state, value in search.dangling_nodes.items()]
+        result["tree"] = digest([nodes, parents, dangling])
+    return result
+
+
+def digest(content: object) -> str:
+    """What tells two contents apart."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def main() -> int:
+    """Write the traces, or compare."""
+    table, write = open_table(EMBEDDED), "--write" in sys.argv[1:]
+    stored = {} if write else json.loads(STORED.read_bytes())
+    found, differ = {"machine": machine()}, 0
+    for case in cases():
+        found[name(case)] = result = trace(case, table)
+        if not write and stored[name(case)] != result:
+            differ += 1
+            print(f"{name(case)}\n  stored {stored[name(case)]}\n  now    {result}")
+    if write:
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()]
+        STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"{len(found) - 1} cases, {differ} differ")
+    return differ > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
