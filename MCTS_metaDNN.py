@@ -13,9 +13,10 @@ import numpy as np
 
 import checkpoint
 from arch_generator import State
-from MCTS import CP, GIVEN_UP, MCTS, build_parser, pack_cells, run_command, unpack_cells
+from MCTS import CP, GIVEN_UP, MCTS, pack_cells, unpack_cells
 from nasbench_dataset import InputError, cells, command
 from net_training import NetTrainer
+from search_command import build_parser, run_command
 
 try:
     from scipy.stats import spearmanr

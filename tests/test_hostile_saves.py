@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import MCTS
 import MCTS_metaDNN
 import meta_dnn
+import search_command
 from arch_generator import arch_generator
 from checkpoint import Checkpoint
 from nasbench_dataset import InputError
@@ -22,7 +23,7 @@ from net_training import NetTrainer
 
 FILES = "search", "nodes", "dangling_nodes", "predictions", "meta_dnn.npz"
 FIELDS = "fits", "fit_due", "fitted_samples", "samples", "counter", "episodes", "outcome", "seconds", "settings", "rng"
-OPTIONS = MCTS.build_parser("").parse_args([*EMBEDDED_TABLE, "--max-nodes", "4", "--resume"])
+OPTIONS = search_command.build_parser("").parse_args([*EMBEDDED_TABLE, "--max-nodes", "4", "--resume"])
 quickly = settings(deadline=None, derandomize=True)
 
 
@@ -39,7 +40,7 @@ def new():
             predictor.count = 0
             predictor.restore(fresh, [], [], 0)
             trainer = NetTrainer(table, arch_generator(4))
-            options = {**MCTS.PRESETS["tuned"], "cp": 2.0}  # closed nodes, parents last walked from
+            options = {**search_command.PRESETS["tuned"], "cp": 2.0}  # closed nodes, parents last walked from
             return MCTS_metaDNN.MCTS_metaDNN(trainer, 3, rollouts=3, fit_every=9, epochs=1, **options)
 
         yield make
@@ -63,15 +64,15 @@ def folder(tmp_path_factory):
 def resume(folder, new) -> MCTS.MCTS:
     """As the command does it: load, restore, go on, save, summarise."""
     with Checkpoint(folder) as saves:
-        found = MCTS.saved_search(saves, OPTIONS)
-        seed = MCTS.choose_seed(OPTIONS, found)
+        found = search_command.saved_search(saves, OPTIONS)
+        seed = search_command.choose_seed(OPTIONS, found)
         search = new()
-        saver = MCTS.Saver(search, saves)
+        saver = search_command.Saver(search, saves)
         saver.restore(*found)
         outcome = search.search(search.trainer.unique_samples + 12, patience=300)
         saver.save(outcome)
         assert saves.problem == ""
-        json.dumps(MCTS.summarise(search, OPTIONS, seed, outcome, saver.seconds), allow_nan=False)
+        json.dumps(search_command.summarise(search, OPTIONS, seed, outcome, saver.seconds), allow_nan=False)
         new().restore(*saves.load())
     return search
 

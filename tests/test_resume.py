@@ -16,9 +16,10 @@ from conftest import EMBEDDED_TABLE, assert_refused, run
 from kill import kill_rounds, outcome_of
 
 import checkpoint
+import search_command
 from arch_generator import arch_generator
 from checkpoint import Checkpoint
-from MCTS import MCTS
+from MCTS import MCTS, main
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.table import EMBEDDED, Table, load
 from net_training import NetTrainer
@@ -254,15 +255,13 @@ def test_a_first_save_that_is_killed_is_none(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_told_and_the_search_goes_on(tmp_path, monkeypatch, capsys):
-    import MCTS as module
-
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_write_through", full)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     options = ["--seed", "0", "--samples", "300", "--max-nodes", "5", "--save-every", "0.02", "--quiet", "--out", str(tmp_path), *EMBEDDED_TABLE]
-    assert module.main(options) == 0
+    assert main(options) == 0
     output = capsys.readouterr()
     assert output.err == "warning: the search could not be saved: No space left on device\n"
     assert "the last save FAILED: No space left on device" in output.out
@@ -293,10 +292,8 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
 
 def test_a_line_of_results_that_does_not_fit(tmp_path, monkeypatch, capsys):
     """The outcome is told, nothing is half written, and --resume writes what is missing."""
-    import MCTS as module
-
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    write = module.write_atomically
+    write = search_command.write_atomically
 
     def full(path, content):
         if path.name == "result.txt":
@@ -305,12 +302,12 @@ def test_a_line_of_results_that_does_not_fit(tmp_path, monkeypatch, capsys):
 
     options = ["--max-nodes", "4", "--seed", "1", "--samples", "9", "--out", str(tmp_path), *EMBEDDED_TABLE, "--quiet"]
     with monkeypatch.context() as patch, pytest.raises(InputError, match="result.txt: No space left"):
-        patch.setattr(module, "write_atomically", full)
-        module.main(options)
+        patch.setattr(search_command, "write_atomically", full)
+        main(options)
     assert capsys.readouterr().out.startswith("samples: ")
     assert (tmp_path / "result.txt").read_text() == ""
     for _ in range(2):
-        assert module.main([*options, "--resume"]) == 0
+        assert main([*options, "--resume"]) == 0
         assert len((tmp_path / "result.txt").read_text().splitlines()) == 1
 
 
