@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, assert_refused, run
 
 import compare
+import comparison_report
 from compare import Trial
 from MCTS import PRESETS
 from nasbench_dataset import InputError
@@ -155,8 +156,8 @@ def result_of(outcome: str, samples: int, trace: list) -> dict:
 def test_the_best_so_far():
     trace = [[1, 0.5, 0.4], [10, 0.6, 0.3], [1_000, 0.9, 0.8]]
     places = np.array([0, 1, 9, 10, 999, 1_000, 5_000])
-    np.testing.assert_array_equal(compare.at_samples(trace, places), [np.nan, 0.4, 0.4, 0.3, 0.3, 0.8, 0.8])
-    assert np.isnan(compare.at_samples([], places)).all()
+    np.testing.assert_array_equal(comparison_report.at_samples(trace, places), [np.nan, 0.4, 0.4, 0.3, 0.3, 0.8, 0.8])
+    assert np.isnan(comparison_report.at_samples([], places)).all()
 
 
 def test_statistics_by_hand():
@@ -166,7 +167,7 @@ def test_statistics_by_hand():
         result_of("samples", 6_000, [[1, 0.8, 0.6]]),
         result_of("stalled", 500, [[1, 0.8, 0.8]]),
     ]
-    summary = compare.summarise("x", results, 0.9, [1_000, 5_000, 10_000])
+    summary = comparison_report.summarise("x", results, 0.9, [1_000, 5_000, 10_000])
     assert summary["solved"] == 0.5 and summary["stalled"] == 1
     assert summary["samples_to_best"] == {"mean": 3_000, "sd": pytest.approx(1_000 * math.sqrt(2)), "quartiles": [2_000, 4_000, None]}
     assert list(summary["at"]) == [1_000, 5_000]  # one trial had no more than 6,000
@@ -176,12 +177,12 @@ def test_statistics_by_hand():
 
 def test_what_was_published_stands_only_beside_the_same_comparison():
     options = Namespace(max_nodes=6, max_edges=9, lookup="exact", metric="test")
-    assert compare.published_samples(options)["mcts"][0] == 10_367
-    assert compare.published_at(options)["mcts"][5_000] == pytest.approx(0.9423411 - 0.94220)
+    assert comparison_report.published_samples(options)["mcts"][0] == 10_367
+    assert comparison_report.published_at(options)["mcts"][5_000] == pytest.approx(0.9423411 - 0.94220)
     for other in ({"max_nodes": 5}, {"lookup": "isomorphic"}, {"metric": "valid"}, {"max_edges": 8}):
-        assert compare.published_samples(Namespace(**{**vars(options), **other})) == {}
-        assert compare.published_at(Namespace(**{**vars(options), **other})) == {}
-    assert compare.published_at(Namespace(**{**vars(options), "max_nodes": 7, "lookup": "isomorphic"}))["bohb"][1_000] == 0.00369
+        assert comparison_report.published_samples(Namespace(**{**vars(options), **other})) == {}
+        assert comparison_report.published_at(Namespace(**{**vars(options), **other})) == {}
+    assert comparison_report.published_at(Namespace(**{**vars(options), "max_nodes": 7, "lookup": "isomorphic"}))["bohb"][1_000] == 0.00369
 
 
 def test_other_trials_have_other_files():
