@@ -23,10 +23,7 @@ import numpy as np
 
 from arch_generator import ROOT, Action, State
 from nasbench_dataset import InputError, cells
-from net_training import NetTrainer
-
-FULL = 108  # epochs of a full training
-PARTIAL = (4, 12, 36)  # the other budgets of NAS-Bench-101
+from space import FULL, PARTIAL, Graph, Space
 
 POPULATION, TOURNAMENT = 100, 10  # regularized evolution; Ying et al. 2019, section 4
 LEARNING_RATE = 0.1  # Q-learning; ours: Baker et al. use .01 and replay each sample many times
@@ -36,88 +33,8 @@ EPSILONS = ((1.0, 1500), (0.9, 100), (0.8, 100), (0.7, 100), *((e / 10, 150) for
 FIRST_SAMPLES, TOP_SHARE = 100, 0.2  # predictor: random samples at first, and what each round adds to them
 POOL = 20  # predictor: candidates to choose one from
 
-Graph = tuple[cells.Operations, int]
-
-
-class Partial(NamedTuple):
-    """A question for the accuracy of a cell after fewer epochs than 108."""
-
-    cell: State
-    epochs: int
-
-
-Proposals = Generator[State | Partial, float, None]
+Proposals = Generator[State | tuple[State, int], float, None]
 Method = Callable[["Space", random.Random], Proposals]
-
-
-class Space:
-    """The search space of one comparison: which cells there are, and no accuracy.
-
-    Parameters
-    ----------
-    trainer : NetTrainer
-        Says which cells are in the table under its lookup, within its limits.
-    """
-
-    def __init__(self, trainer: NetTrainer):
-        self.generator, self._trainer = trainer.generator, trainer
-        self.vertices = self.generator.max_nodes
-        self.operation_count = self.vertices - 2
-        self.edge_count = self.vertices * (self.vertices - 1) // 2
-        self.epochs = [e for e in PARTIAL if f"{trainer.metric}_{e}" in trainer.columns]
-
-    def cell(self, graph: Graph) -> State:
-        """The cell that a graph stands for; where input and output are not connected, one that no table has."""
-        return State(*(cells.prune(*graph) or graph), True)
-
-    def has(self, cell: State) -> bool:
-        """Whether the cell is in the data set, within the limits."""
-        return cell.edges.bit_count() <= self.generator.max_edges and self.index(cell) != cells.NOT_A_CELL
-
-    def index(self, cell: State) -> int:
-        """What tells different cells from different labellings of one; ``cells.NOT_A_CELL`` outside the data set."""
-        return self._trainer.index(cell)
-
-    def all_cells(self) -> np.ndarray:
-        """int64 [n]: the indices of all cells in the data set, within the limits."""
-        return self._trainer.all_cells()
-
-    def graph(self, rng: random.Random) -> Graph:
-        """A uniformly random graph, drawn again until it stands for a cell of the data set."""
-        while True:
-            operations = tuple(rng.choices(range(3), k=self.operation_count))
-            graph = operations, rng.getrandbits(self.edge_count)
-            if self.has(self.cell(graph)):
-                return graph
-
-    def labelled_cells(self, rng: random.Random) -> Iterator[State]:
-        """Uniformly random labelled cells of 2 to ``max_nodes`` vertices that are in the data set.
-
-        Under the exact lookup each cell of the table has one labelling, so that its cells are equally likely.
-        """
-        if self._trainer.lookup == "exact":
-            everything = self.all_cells()
-            while True:
-                yield State(*cells.cell(int(everything[rng.randrange(len(everything))])), True)
-        sizes = range(2, self.vertices + 1)
-        labellings = [3 ** (v - 2) << v * (v - 1) // 2 for v in sizes]
-        while True:
-            (vertices,) = rng.choices(sizes, labellings)
-            operations = tuple(rng.choices(range(3), k=vertices - 2))
-            cell = State(operations, rng.getrandbits(vertices * (vertices - 1) // 2), True)
-            if self.has(cell):
-                yield cell
-
-    def neighbours(self, graph: Graph) -> list[Graph]:
-        """All graphs with one operation or one edge changed that stand for cells of the data set."""
-        return [graph for graph in cells.neighbours(*graph) if self.has(self.cell(graph))]
-
-    def mutate(self, graph: Graph, rng: random.Random) -> Graph:
-        """What ``cells.mutate`` makes of a graph, tried until that is in the data set."""
-        while True:
-            mutant = cells.mutate(*graph, rng)
-            if self.has(self.cell(mutant)):
-                return mutant
 
 
 # --- the methods ------------------------------------------------------------------------------
@@ -309,7 +226,7 @@ def _multi_fidelity(space: Space, sampler) -> Proposals:
         trial = study.ask()
         cell = space.cell(_suggested(space, trial))
         for epochs in PARTIAL:
-            trial.report((yield Partial(cell, epochs)), epochs)
+            trial.report((yield cell, epochs), epochs)
             if trial.should_prune():
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 break
@@ -352,85 +269,3 @@ METHODS: dict[str, Method] = {
     "hyperband": hyperband,
     "bohb": bohb,
 }
-
-
-# --- running one ------------------------------------------------------------------------------
-
-
-class Search:
-    """One method at work, with the look-up and the count of the tree search.
-
-    Parameters
-    ----------
-    method : str
-        A name in ``METHODS``.
-    trainer : NetTrainer
-    seed : int
-
-    Attributes
-    ----------
-    cost : float
-        Unique samples; a training of fewer epochs counts in proportion.
-    costs : list of float
-        The cost at each new best of the trainer's ``best_trace``.
-    """
-
-    def __init__(self, method: str, trainer: NetTrainer, seed: int):
-        self.trainer, self.space = trainer, Space(trainer)
-        self.proposals = METHODS[method](self.space, random.Random(seed))
-        self._partial: set[tuple[int, int]] = set()
-        self._partial_cost = 0.0
-        self.costs: list[float] = []
-
-    def search(self, samples: int | None = None, patience: int | None = None) -> str:
-        """Search until something ends it.
-
-        Parameters
-        ----------
-        samples : int, optional
-            End after so many unique samples (``cost``).
-        patience : int, optional
-            End after so many proposals without a new sample.
-
-        Returns
-        -------
-        outcome : str
-            ``"found"`` (the target), ``"samples"``, ``"stalled"``, or ``"exhausted"`` where the method ended.
-        """
-        waiting, question = 0, next(self.proposals, None)
-        while question is not None:
-            cost, bests = self.cost, len(self.trainer.best_trace)
-            accuracy = self.answer(question)
-            if len(self.trainer.best_trace) > bests:
-                self.costs.append(self.cost)
-            if self.trainer.found:
-                return "found"
-            if samples is not None and self.cost >= samples:
-                return "samples"
-            waiting = 0 if self.cost > cost else waiting + 1
-            if patience is not None and waiting >= patience:
-                return "stalled"
-            try:
-                question = self.proposals.send(accuracy)
-            except StopIteration:
-                break
-        return "exhausted"
-
-    def answer(self, question: State | Partial) -> float:
-        """The accuracy that was asked for; 0 where the table has none within the limits."""
-        cell, epochs = question if isinstance(question, Partial) else (question, FULL)
-        if not self.space.has(cell):
-            self.trainer.counter += 1
-            return 0.0
-        if epochs == FULL:
-            return self.trainer.train_net(cell)
-        self.trainer.counter += 1
-        index = self.space.index(cell)
-        if (index, epochs) not in self._partial:
-            self._partial.add((index, epochs))
-            self._partial_cost += epochs / FULL
-        return float(self.trainer.columns[f"{self.trainer.metric}_{epochs}"][index])
-
-    @property
-    def cost(self) -> float:
-        return self.trainer.unique_samples + self._partial_cost

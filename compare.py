@@ -30,17 +30,21 @@ import baselines
 from arch_generator import arch_generator
 from comparison_figures import draw
 from comparison_report import markdown, published_at, summarise
-from MCTS import BACKUPS, CP_RANGE, PRESETS, MCTS
+from driver import Driver
+from MCTS import MCTS
+from method import GeneratorMethod, Method
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.files import write_atomically
 from nasbench_dataset.table import METRICS, Table, default_path
-from net_training import LOOKUPS, NetTrainer
+from net_training import NetTrainer
+from options import MetaDNNOptions, SearchOptions, from_parts
+from space import LOOKUPS, Space
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
 AT = "1000,5000,10000,20000,40000"
 ENGINES = ("loky", "dask", "ray")  # joblib's processes on this machine; a cluster
-TREE_SEARCHES = ("mcts", "mcts-metadnn")
+TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
 
 
 # --- one trial --------------------------------------------------------------------------------
@@ -98,21 +102,22 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     if trainer.fingerprint() != trial.table:
         where = dataset or default_path()
         raise InputError(f"the table {where} is another one here than where the comparison was started")
-    search = new_search(trial.method, trainer, trial.seed)
+    method = new_method(trial.method, trainer.space, trial.seed)
+    driver = Driver(method, trainer, trainer.target_accuracy)
     started = time.perf_counter()
-    outcome = search.search(trial.samples, trial.patience)
+    outcome = driver.run(trial.samples, trial.patience)
     seconds = time.perf_counter() - started
-    sampled = list(trainer.training_trace)
-    test = table.columns["test"]
-    costs = getattr(search, "costs", [samples for _, samples in trainer.best_trace])
+    history, test = driver.history, table.columns["test"]
+    sampled = list(history.training_trace)
     trace = [
-        [cost, accuracy, float(test[sampled[place - 1]])] for cost, (accuracy, place) in zip(costs, trainer.best_trace)
+        [cost, accuracy, float(test[sampled[place - 1]])]
+        for cost, (accuracy, place) in zip(history.costs, history.best_trace)
     ]
     return {
         "trial": asdict(trial),
-        "outcome": outcome,
-        "samples": getattr(search, "cost", trainer.unique_samples),
-        "lookups": trainer.counter,
+        "outcome": outcome.value,
+        "samples": history.cost,
+        "lookups": history.counter,
         "seconds": round(seconds, 2),
         "trace": trace,
     }
@@ -123,16 +128,16 @@ def _table(dataset: str | None) -> Table:
     return open_table(dataset or str(default_path()))
 
 
-def new_search(method: str, trainer: NetTrainer, seed: int) -> "MCTS | baselines.Search":
-    """A new search by the method, to be started by ``.search(samples, patience)``."""
-    name, options = parse_method(method)
+def new_method(method: str, space: Space, seed: int) -> Method:
+    """A new search by the method, for a driver."""
+    name, given = parse_method(method)
     if name == "mcts":
-        return MCTS(trainer, seed, **options)
+        return MCTS(space, seed, SearchOptions(**given))
     if name == "mcts-metadnn":
         from MCTS_metaDNN import MCTS_metaDNN
 
-        return MCTS_metaDNN(trainer, seed, **options)
-    return baselines.Search(name, trainer, seed)
+        return MCTS_metaDNN(space, seed, MetaDNNOptions(**given))
+    return GeneratorMethod(baselines.METHODS[name](space, random.Random(seed)), space)
 
 
 def parse_method(method: str) -> tuple[str, dict[str, Any]]:
@@ -141,33 +146,13 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     known = (*TREE_SEARCHES, *ALIASES, *baselines.METHODS)
     if name not in known:
         raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
-    own = {"mcts": OPTIONS | {"guide": command.whole_number(0)}, "mcts-metadnn": OPTIONS | META_DNN_OPTIONS}
-    kinds = own.get(name, {})
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, _, value = part.partition("=")
-        try:
-            given = kinds[key](value)
-        except (KeyError, argparse.ArgumentTypeError) as error:
-            known = f"its options: {', '.join(kinds) or 'none'}, as in mcts:cp=0.5"
-            raise InputError(f"{part!r} is no option of {name} in --methods; {known}") from error
-        options |= given if key == "preset" else {key: given}
-    return name, options
+    if parts and name not in TREE_SEARCHES:
+        raise InputError(f"{parts[0]!r}: {name} has no options in --methods; only the tree searches have, as in mcts:cp=0.5")
+    return name, from_parts(TREE_SEARCHES[name], parts, name) if parts else {}
 
 
 ALIASES = {"tuned": "mcts:preset=tuned"}
 NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating")
-OPTIONS: dict[str, Callable[[str], Any]] = {
-    "preset": PRESETS.__getitem__,
-    "cp": CP_RANGE,
-    "backup": {name: name for name in BACKUPS}.__getitem__,
-    "close_exhausted": {"yes": True, "no": False}.__getitem__,
-}
-META_DNN_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "rollouts": command.whole_number(0),
-    "fit_every": command.whole_number(2),
-    "epochs": command.whole_number(1),
-}
 
 
 # --- all trials -------------------------------------------------------------------------------
@@ -334,7 +319,7 @@ def check_methods(methods: list[str], trainer: NetTrainer) -> None:
     for method in methods:
         name, _ = parse_method(method)
         if name in baselines.METHODS:
-            next(baselines.METHODS[name](baselines.Space(trainer), random.Random(0)))
+            next(baselines.METHODS[name](trainer.space, random.Random(0)))
 
 
 def report(results: list[dict], options, table: Table, trainer: NetTrainer) -> None:

@@ -18,9 +18,9 @@ import numpy as np
 import checkpoint
 from arch_generator import State
 from nasbench_dataset import cells
-from net_training import NetTrainer
+from space import Space
 
-FIRST_SAMPLES = 100  # unique samples before the first fit
+SAMPLES_BEFORE_FIT = 100  # unique samples before the first fit
 FIT_EVERY, GROWTH = 50, 0.05  # unique samples from fit to fit: so many, or that share of them, if that is more
 RIDGE = 3.0  # strength of the L2 penalty
 LONGEST_PATH = 4  # inner vertices on a path that is told by its operations; longer ones are rare
@@ -44,7 +44,7 @@ def _paths_and_edges(vertices: int, edges: int) -> tuple[list[tuple[int, ...]], 
     return [path[:-1] for path in paths[-1] if len(path) - 1 <= LONGEST_PATH], pairs
 
 
-def describe(operations: cells.Operations, edges: int) -> list[int]:
+def features_of(operations: cells.Operations, edges: int) -> list[int]:
     """The features of a cell, as numbers below ``FEATURES``; what is counted comes several times."""
     paths, pairs = _paths_and_edges(len(operations) + 2, edges)
     sequences = set()
@@ -66,8 +66,8 @@ class Guide:
 
     Parameters
     ----------
-    trainer : NetTrainer
-        Says which cells are in the table, and what was sampled.
+    space : Space
+        Says which cells there are.
     rng : random.Random
         Of the search, which saves it.
 
@@ -77,15 +77,20 @@ class Guide:
         The number of samples in the last fit; 0 before the first.
     shown : list of int
         The indices of the cells that it was shown, sampled ones included.
+    samples : dict of int to float
+        What it was told: index of the cell -> accuracy (0..1), in that order.
     """
 
-    def __init__(self, trainer: NetTrainer, rng: random.Random):
-        self.trainer, self.rng = trainer, rng
+    def __init__(self, space: Space, rng: random.Random):
+        self.space, self.rng = space, rng
         self.fitted_to = 0
+        self.samples: dict[int, float] = {}
         self.shown: list[int] = []
         self._place: dict[int, int] = {}  # in ``shown``
         self._rows = np.full((1024, MOST_FEATURES), FEATURES, np.int16)  # filled up with a feature of weight 0
-        self._values = np.full(1024, -np.inf)  # predicted, the mean left out; -inf for what was sampled
+        self._values = np.full(1024, -np.inf)  # predicted, the mean left out
+        self._taken = np.ones(1024, bool)  # sampled, or chosen to be sampled; or no cell is in this place yet
+        self._weights, self._constant = np.zeros(FEATURES + 1), 0.0
 
     @property
     def ready(self) -> bool:
@@ -94,19 +99,29 @@ class Guide:
 
     @property
     def promises(self) -> bool:
-        """Whether it was shown a cell that is not sampled yet."""
-        return self._values.max() > -np.inf
+        """Whether it was shown a cell that it has not chosen yet."""
+        return not self._taken.all()
 
     @property
     def due(self) -> bool:
         """Whether there are enough new samples for a fit."""
-        wanted = max(FIRST_SAMPLES, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
-        return self.trainer.unique_samples >= wanted
+        wanted = max(SAMPLES_BEFORE_FIT, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
+        return len(self.samples) >= wanted
+
+    def tell(self, index: int, accuracy: float) -> None:
+        """A sample: the accuracy (0..1) of the cell with that index. Only the first time counts."""
+        self.samples.setdefault(index, accuracy)
+        self.take(index)
+
+    def take(self, index: int) -> None:
+        """Never choose that cell: it is sampled, or about to be."""
+        if index in self._place:
+            self._taken[self._place[index]] = True
 
     def fit(self, samples: int | None = None) -> None:
         """Fit to the first so many samples, by default to all, and predict every shown cell anew."""
-        self.fitted_to = self.trainer.unique_samples if samples is None else samples
-        indices, accuracies = zip(*islice(self.trainer.training_trace.items(), self.fitted_to))
+        self.fitted_to = len(self.samples) if samples is None else samples
+        indices, accuracies = zip(*islice(self.samples.items(), self.fitted_to))
         for index in indices:
             self._show(index)  # those from before the first fit
         rows = self._rows[[self._place[index] for index in indices]]
@@ -120,14 +135,15 @@ class Guide:
         self._weights = np.append(weights.round(9), 0.0)  # the last bits depend on the number of threads
         self._constant = (targets.mean() - mean @ weights).round(9)
         self._values[: len(self.shown)] = self._predict(0, len(self.shown))
-        self._values[[self._place[index] for index in self.trainer.training_trace if index in self._place]] = -np.inf
+        for index in self.samples:
+            self.take(index)
 
     def worth(self, cell: State) -> float:
-        """The accuracy of a sampled cell; the prediction of any other, which it is thereby shown; 0 outside the table."""
-        index = self.trainer.index(cell)
+        """The accuracy of a sampled cell; the prediction of another, which it is thereby shown; 0 outside the space."""
+        index = self.space.index(cell)
         if index == cells.NOT_A_CELL:
             return 0.0
-        known = self.trainer.training_trace.get(index)
+        known = self.samples.get(index)
         if known is not None:
             return known
         if index not in self._place:
@@ -141,29 +157,29 @@ class Guide:
         What it then is shown, too: the neighbours of that cell, with one operation or edge changed, and mutants of it,
         grown to the largest size before. Of each the stored form, which is in the table under either lookup.
         """
-        place = int(self._values.argmax())
-        if self._values[place] == -np.inf:
+        if not self.promises:
             return None
-        self._values[place] = -np.inf
+        place = int(np.where(self._taken, -np.inf, self._values).argmax())
+        self._taken[place] = True
         cell = State(*cells.cell(self.shown[place]), True)
         for graph in [*cells.neighbours(cell.operations, cell.edges), *self._mutants(cell)]:
             form = cells.stored_form(*graph)
-            if form is not None and form[1].bit_count() <= self.trainer.generator.max_edges:
+            if form is not None and form[1].bit_count() <= self.space.generator.max_edges:
                 self.worth(State(*form, True))
         return cell
 
     def _mutants(self, cell: State) -> Iterator[tuple[cells.Operations, int]]:
-        more = self.trainer.generator.max_nodes - cell.vertices
+        more = self.space.generator.max_nodes - cell.vertices
         for _ in range(MUTANTS):
             new = tuple(self.rng.choices(range(3), k=more))
             yield cells.mutate(*cells.enlarge(cell.operations, cell.edges, new), self.rng)
 
-    def saved(self) -> bytes:
+    def to_save(self) -> bytes:
         """What does not follow from the samples, as JSON."""
         return checkpoint.to_json({"fitted_to": self.fitted_to, "shown": self.shown})
 
     def restore(self, content: bytes) -> None:
-        """Take over what ``saved`` gave, when the trainer has the samples already.
+        """Take over what ``to_save`` gave, when it was told the samples already.
 
         Raises
         ------
@@ -173,11 +189,11 @@ class Guide:
         data = json.loads(content)
         if type(data) is not dict or data.keys() != {"fitted_to", "shown"}:
             raise ValueError("guide: it does not hold just fitted_to, shown")
-        (fitted_to,) = checkpoint.numbers([data["fitted_to"]], int, 0, self.trainer.unique_samples, "guide")
+        (fitted_to,) = checkpoint.numbers([data["fitted_to"]], int, 0, len(self.samples), "guide")
         shown = checkpoint.numbers(data["shown"], int, 0, cells.cell_count() - 1, "guide")
-        if not self.trainer.are_different_cells(shown):
+        if not self.space.are_different_cells(shown):
             raise ValueError("guide: not different cells of the table")
-        if not (fitted_to >= FIRST_SAMPLES and shown or fitted_to == len(shown) == 0):
+        if not (fitted_to >= SAMPLES_BEFORE_FIT and shown or fitted_to == len(shown) == 0):
             raise ValueError("guide: cells are shown from the first fit on, and not before")
         for index in shown:
             self._show(index)
@@ -191,10 +207,12 @@ class Guide:
         if len(self.shown) == len(self._rows):
             self._rows = np.concatenate([self._rows, np.full_like(self._rows, FEATURES)])
             self._values = np.concatenate([self._values, np.full_like(self._values, -np.inf)])
-        self._place[index] = len(self.shown)
+            self._taken = np.concatenate([self._taken, np.ones_like(self._taken)])
+        self._place[index] = place = len(self.shown)
+        self._taken[place] = False
         self.shown.append(index)
-        features = describe(*cells.cell(index))
-        self._rows[self._place[index], : len(features)] = features
+        features = features_of(*cells.cell(index))
+        self._rows[place, : len(features)] = features
 
     def _predict(self, start: int, end: int) -> np.ndarray:
         """float64 [end - start]: what the features of some shown cells add up to."""

@@ -21,7 +21,8 @@ from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.files import write_atomically
 from nasbench_dataset.table import EMBEDDED, METRICS, default_path
-from net_training import LOOKUPS, NetTrainer
+from net_training import NetTrainer
+from space import LOOKUPS
 
 if TYPE_CHECKING:  # imports point down: MCTS imports this
     from MCTS import MCTS

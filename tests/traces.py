@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from arch_generator import arch_generator  # noqa: E402
-from compare import new_search, parse_method  # noqa: E402
+from compare import new_method, parse_method  # noqa: E402
+from driver import Driver  # noqa: E402
 from nasbench_dataset.convert import open_table  # noqa: E402
 from nasbench_dataset.table import EMBEDDED  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
@@ -80,38 +81,39 @@ def machine() -> str:
     return f"keras {keras.__version__}, {keras.backend.backend()}, jax {jax.__version__}, cpu {cpu}"
 
 
-class Recorder(NetTrainer):
-    """A trainer that notes every look-up: the index of the cell, -1 outside the table."""
+class Recorder(Driver):
+    """A driver that notes every look-up: the index of the cell, -1 outside the table."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.asked: list[int] = []
 
-    def train_net(self, state):
-        self.asked.append(int(self.index(state)))
-        return super().train_net(state)
+    def _hand_over(self, question):
+        self.asked.append(int(question.index))
+        super()._hand_over(question)
 
 
 def trace(case: dict, table) -> dict:
     """Run a case; what it did."""
-    trainer = Recorder(table, arch_generator(case["max_nodes"]), case["metric"], case["lookup"])
-    search = new_search(case["method"], trainer, case["seed"])
-    outcome = search.search(case["samples"], patience=3_000)
+    trainer = NetTrainer(table, arch_generator(case["max_nodes"]), case["metric"], case["lookup"])
+    method = new_method(case["method"], trainer.space, case["seed"])
+    driver = Recorder(method, trainer, trainer.target_accuracy)
+    outcome = driver.run(case["samples"], patience=3_000)
+    history, is_tree = driver.history, hasattr(method, "tree")
     result = {
-        "outcome": outcome,
-        "samples": trainer.unique_samples,
-        "lookups": trainer.counter,
-        "episodes": getattr(search, "episodes", None),
-        "first": [int(index) for index in list(trainer.training_trace)[:FIRST]],
-        "all": digest(list(map(int, trainer.training_trace))),
-        "asked": digest(trainer.asked),
-        "bests": digest(trainer.best_trace),
+        "outcome": outcome.value,
+        "samples": history.unique_samples,
+        "lookups": history.counter,
+        "episodes": method.episodes if is_tree else None,
+        "first": [int(index) for index in list(history.training_trace)[:FIRST]],
+        "all": digest(list(map(int, history.training_trace))),
+        "asked": digest([index for index in driver.asked if is_tree or index >= 0]),  # stored so for the peers
+        "bests": digest(history.best_trace),
     }
-    tree = getattr(search, "tree", None)
-    if tree is not None:
-        nodes = [(*n.state, n.n, n.x_bar.hex(), n.closed, len(n.children)) for n in tree.values()]
-        parents = [n.parent and (*n.parent.state,) for n in tree.values()]
-        dangling = [(*state, value.hex()) for state, value in search.dangling_nodes.items()]
+    if is_tree:
+        nodes = [(*n.state, n.n, n.x_bar.hex(), n.closed, len(n.children)) for n in method.tree.values()]
+        parents = [n.parent and (*n.parent.state,) for n in method.tree.values()]
+        dangling = [(*state, value.hex()) for state, value in method.dangling_nodes.items()]
         result["tree"] = digest([nodes, parents, dangling])
     return result
 

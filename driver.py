@@ -1,0 +1,178 @@
+"""The one loop of every search: ask the method, have the question answered, tell the method, see whether to stop.
+
+Where the answers come from, the method does not know: a ``Trainer`` gives them at once (``net_training.NetTrainer``,
+from a table) or later and in any order, while up to ``at_once`` of them are worked on. What was asked before is answered
+from the history, and a cell that is being answered is not asked again: whoever wants it, too, waits for that answer.
+"""
+
+from enum import Enum
+from typing import Callable, Protocol
+
+from history import History
+from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Question
+from nasbench_dataset import cells
+
+FRUITLESS = 10_000  # times a method is asked in vain before the answers under way are waited for
+
+
+class Outcome(str, Enum):
+    """What ended a search."""
+
+    FOUND = "found"
+    SAMPLES = "samples"
+    EXHAUSTED = "exhausted"
+    STALLED = "stalled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search ended by itself."""
+        return self is not Outcome.INTERRUPTED
+
+
+class Later(Enum):
+    """What a trainer says when it does not answer at once."""
+
+    LATER = "the answer comes with one of the next ``collect``"
+
+
+LATER = Later.LATER
+
+
+class Trainer(Protocol):
+    """Whoever answers questions.
+
+    Attributes
+    ----------
+    at_once : int
+        How many questions it can work on at the same time.
+    """
+
+    at_once: int
+
+    def train_net(self, question: Question) -> Answer | Later:
+        """Answer a question, or take it on."""
+
+    def collect(self, block: bool) -> list[tuple[Question, Answer]]:
+        """The answers that have come; with ``block``, wait until there is one."""
+
+
+class Driver:
+    """One search: a method, whoever answers it, and the record of what it sampled.
+
+    Parameters
+    ----------
+    method : Method
+    trainer : Trainer
+    target_accuracy : float, optional
+        An accuracy that ends the search.
+    report : callable
+        Called after each question and each episode: progress, saves.
+
+    Attributes
+    ----------
+    history : History
+    episode_of_last_sample : int
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        trainer: Trainer,
+        target_accuracy: float | None = None,
+        report: Callable[[], None] = lambda: None,
+    ):
+        self.method, self.trainer, self.target_accuracy, self.report = method, trainer, target_accuracy, report
+        self.history = History()
+        self.episode_of_last_sample = 0
+        self._listeners: dict[tuple[int, int], list[Question]] = {}  # by what they wait for
+        self._in_vain = 0
+        self._exhausted = self._interrupted = False
+
+    def interrupt(self) -> None:
+        """End the search after the step under way; can be called from a signal handler."""
+        self._interrupted = True
+
+    def run(self, samples: int | None = None, patience: int | None = None) -> Outcome:
+        """Search until something ends it; can be called again to go on.
+
+        Parameters
+        ----------
+        samples : int, optional
+            End after so many unique samples (``history.cost``).
+        patience : int, optional
+            End after so many episodes without a new sample.
+        """
+        if not self._listeners:  # else it goes on, with its questions open
+            for question in self.method.open_questions():  # of a search that was saved with them
+                self._hand_over(question)
+        while (outcome := self._ended(samples, patience)) is None:
+            self._step(samples)
+            self.report()
+        return outcome
+
+    def _ended(self, samples: int | None, patience: int | None) -> Outcome | None:
+        history = self.history
+        if self.target_accuracy is not None and history.best_trace and history.best_accuracy >= self.target_accuracy:
+            return Outcome.FOUND  # a cell that ties with the target is as good, and no new best may follow
+        if samples is not None and history.cost >= samples:
+            return Outcome.SAMPLES
+        if self._exhausted:
+            return Outcome.EXHAUSTED
+        waiting = self.method.episodes - self.episode_of_last_sample
+        if patience is not None and waiting >= patience and not self._listeners:
+            return Outcome.STALLED
+        return Outcome.INTERRUPTED if self._interrupted else None
+
+    def _step(self, samples: int | None) -> None:
+        """Ask once and have that answered, or wait for an answer where nothing more can be asked."""
+        under_way = len(self._listeners)
+        full = under_way >= self.trainer.at_once or samples is not None and self.history.cost + under_way >= samples
+        if under_way and (full or self._in_vain >= FRUITLESS):
+            self._collect(block=True)
+            return
+        asked = self.method.ask()
+        if isinstance(asked, Question):
+            self._hand_over(asked)
+        elif asked is not NO_QUESTION and under_way:
+            self._collect(block=True)
+        elif asked is EXHAUSTED:
+            self._exhausted = True
+        elif asked is WAITING:
+            raise RuntimeError("the method waits for an answer, but no question is open")
+        self._in_vain = 0 if len(self._listeners) > under_way else self._in_vain + 1
+        if self._listeners:
+            self._collect(block=False)
+
+    def _hand_over(self, question: Question) -> None:
+        """Answer a question from what is known, or hand it to the trainer, unless its cell is there already."""
+        key, history = (question.index, question.epochs), self.history
+        history.counter += 1
+        if question.index == cells.NOT_A_CELL:
+            self.method.tell(question, NOT_IN_DATA_SET)
+        elif (known := history.known(*key)) is not None:
+            self.method.tell(question, known)
+        elif question.index in history.failed:
+            self.method.tell(question, FAILED)
+        elif key in self._listeners:
+            self._listeners[key].append(question)
+        elif (answer := self.trainer.train_net(question)) is LATER:
+            self._listeners[key] = [question]
+        else:
+            self._settle([question], answer)
+
+    def _collect(self, block: bool) -> None:
+        """Take in the answers that have come, and tell all who wait for them."""
+        for question, answer in self.trainer.collect(block):
+            self._settle(self._listeners.pop((question.index, question.epochs)), answer)
+            self._in_vain = 0
+
+    def _settle(self, questions: list[Question], answer: Answer) -> None:
+        first = questions[0]
+        if not isinstance(answer, NoAccuracy):
+            self.history.take(first.index, answer, first.epochs)
+            self.episode_of_last_sample = self.method.episodes
+        elif answer is FAILED:
+            self.history.failed.add(first.index)
+        for question in questions:
+            self.method.tell(question, answer)
