@@ -6,42 +6,33 @@
     python MCTS.py --help              everything that can be set
 
 One episode: from the root, UCT *selects* actions down the tree until one leads out of it. The new state becomes a node
-(*expansion*) and is evaluated: a finished cell by its accuracy, any other state by one *rollout*, that is, by the
-accuracy of a finished cell that random actions lead to. The accuracy is *backed up* along the node's ancestors, and the
-next episode starts at the root. Who knows the accuracy is asked (``ask``) and may answer later (``tell``).
+(*expansion*) and is evaluated: a finished cell by its accuracy, any other state by that of the cell to which random
+actions lead (*rollout*). The accuracy is *backed up* along the node's ancestors. Who knows accuracies is asked for one
+(``ask``) and may answer later (``tell``); meanwhile the next episode can begin.
 
-Quirks of the original that are kept, since they decide what it finds: an action that would pass a limit
-counts as an action worth 0; back-up follows *first* parents, not the way walked; a cell outside the table is
-worth 0 but is not backed up when it is created. As a consequence a few searches revisit one region for ever:
-those end as "stalled".
+Quirks of the original that are kept, since they decide what it finds: an action that would pass a limit counts as an
+action worth 0; back-up follows *first* parents, not the way walked; a cell outside the table is worth 0 but is not
+backed up when it is created. As a consequence a few searches revisit one region for ever: those end as "stalled".
 """
 
 import math
 import random
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Callable
 
-import checkpoint
-from arch_generator import ROOT, State, arch_generator
+from arch_generator import ROOT, State
 from guide import Guide
 from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING, Answer, NoAccuracy, Nothing, Question
 from nasbench_dataset import command
 from options import SearchOptions
 from rollouts import ROLLOUTS
-from saved_tree import pack_cells, pack_questions, pack_tree, unpack_cells, unpack_questions, unpack_tree
+from saved_tree import Saved, pack_search, unpack_rng, unpack_search
 from search_command import build_parser, run_command
 from space import Space
 
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
 
-
-class Leads(Enum):
-    """Where the best action of a node leads, if to no state."""
-
-    DEAD = "past a limit"
-    CLOSED = "nowhere: nothing new can come of any action"
-    WAITING = "nowhere, until an open question is answered"
+Leads = Enum("Leads", "DEAD CLOSED WAITING")  # past a limit; nowhere new, ever; nowhere until an answer comes
 
 
 class Node:
@@ -76,15 +67,9 @@ class Node:
         self.dead = 0
         self.closed = False
 
-    def look_around(self, generator: arch_generator) -> None:
-        """Find out where the actions lead, at the first selection."""
-        successors = [generator.transition(self.state, action) for action in generator.actions(self.state)]
-        self.fresh = [state for state in successors if state is not None]
-        self.dead = len(successors) - len(self.fresh)
-
     def way(self) -> "list[Node]":
-        """The ancestors along the parents, the root last, the node itself excluded."""
-        way, node = [], self.parent
+        """The node itself and its ancestors along the parents, the root last."""
+        way, node = [self], self.parent
         while node is not None:
             way.append(node)
             node = node.parent
@@ -98,32 +83,13 @@ def back_up(way: list[Node], reward: float) -> None:
         node.x_bar += (reward - node.x_bar) / node.n
 
 
-@dataclass(eq=False, slots=True)
-class TreeQuestion(Question):
-    """A question whose answer evaluates a node.
-
-    Attributes
-    ----------
-    node : Node or None
-        The node to be evaluated; None where the guide asks.
-    way : list of Node
-        Its ancestors when it was asked, to whom the value is backed up, whatever later episodes change.
-    """
-
-    node: Node | None = None
-    way: list[Node] = field(default_factory=list)
-
-
 class MCTS:
     """The search, as a method to be asked and told (``method.Method``).
 
     Parameters
     ----------
-    space : Space
-        Which cells there are.
-    seed : int
-        The same seed, options and answers give the same questions.
-    options : SearchOptions
+    space, seed, options : Space, int, SearchOptions
+        Which cells there are; the same seed, options and answers give the same questions.
 
     Attributes
     ----------
@@ -148,9 +114,7 @@ class MCTS:
         self.dangling_nodes: dict[State, float] = {}
         self.root: Node | None = None
         self.episodes = 0
-        self._open: dict[TreeQuestion, None] = {}  # in the order of asking
-
-    # --- one episode: selection, expansion, rollout; then, when it is told, back-up ----------------
+        self._open: dict[Question, None] = {}  # in the order of asking
 
     def ask(self) -> Question | Nothing:
         """One episode, up to the question that it leads to."""
@@ -167,8 +131,7 @@ class MCTS:
             self.episodes += 1
         if isinstance(reached, Nothing):
             return reached
-        if reached.n or reached.pending:  # a finished cell that was visited before: its value once more
-            reached.n += 1
+        if reached.n:  # a finished cell that was visited before: its value once more
             back_up(reached.way(), reached.x_bar)
             return NO_QUESTION
         return self.evaluate(reached)
@@ -180,7 +143,7 @@ class MCTS:
         while True:
             child = self.best_child(node, waiting)
             if child is Leads.DEAD:
-                back_up(node.way(), 0.0)
+                back_up(node.way()[1:], 0.0)
                 return NO_QUESTION
             if child is Leads.CLOSED or child is Leads.WAITING:  # set it aside, and begin again without it
                 node.closed = child is Leads.CLOSED
@@ -207,7 +170,7 @@ class MCTS:
         where visits that are under way count in both n (Liu et al. 2020, "Watch the Unobserved", arXiv 1810.11755).
         """
         if node.fresh is None:
-            node.look_around(self.generator)
+            node.fresh, node.dead = self.generator.successors(node.state)
         while node.fresh:
             state = node.fresh.pop(int(self.rng.random() * len(node.fresh)))
             if state not in self.tree:
@@ -244,140 +207,86 @@ class MCTS:
         if node.state.finished:
             self.dangling_nodes.pop(node.state, None)
         cell = node.state if node.state.finished else self.rollout(node.state)
-        if cell is None:
-            self.settle(node, node.way(), GIVEN_UP)
-        elif self.guide.ready:
-            self.settle(node, node.way(), self.guide.worth(cell))
-        else:
-            return self.question(cell, node, node.way())
+        if cell is not None and not self.guide.ready:
+            return self.open_question(cell, node.way())
+        self.settle(node.way(), GIVEN_UP if cell is None else self.guide.worth(cell))
         return NO_QUESTION
 
-    def question(self, cell: State, node: Node | None, way: list[Node]) -> TreeQuestion:
-        """Open a question; until it is answered it is a visit under way of each node that the answer goes to."""
-        question = TreeQuestion(cell, self.space.index(cell), node=node, way=way)
+    def open_question(self, cell: State, way: list[Node]) -> Question:
+        """A question whose answer goes to the nodes on a way; until it comes, it is a visit under way of each."""
+        question = Question(cell, self.space.index(cell), way=way)
         self._open[question] = None
-        for visited in (node, *way) if node else ():
-            visited.pending += 1
+        self.guide.take(question.index)
+        for node in way:
+            node.pending += 1
         return question
 
-    def tell(self, question: TreeQuestion, answer: Answer) -> None:
-        """The answer to an open question: it is backed up."""
+    def tell(self, question: Question, answer: Answer) -> None:
+        """The answer to an open question: back it up."""
         del self._open[question]
-        node, cell = question.node, question.cell
-        for visited in (node, *question.way) if node else ():
-            visited.pending -= 1
+        way, cell = question.way, question.cell
+        for node in way:
+            node.pending -= 1
         if not isinstance(answer, NoAccuracy):
             self.learn(question.index, answer)
             if cell not in self.tree:
                 self.dangling_nodes[cell] = answer
-        if node is None:
-            self.fit_guide()
+        if not way:
+            self.guide.fit_if_due()
         elif answer is NOT_IN_DATA_SET:
-            self.settle(node, question.way, 0.0)
+            self.settle(way, 0.0)
         elif answer is FAILED:  # as where a rollout gives up, but nobody else is told
-            self.settle(node, [], 0.0 if node.state.finished else GIVEN_UP)
+            self.settle(way[:1], 0.0 if way[0].state.finished else GIVEN_UP)
         else:
-            self.settle(node, question.way, self.value(node.state, answer))
+            self.settle(way, self.value(way[0].state, answer))
 
-    def settle(self, node: Node, way: list[Node], value: float) -> None:
-        """A node has its value: the reward of all on its way."""
-        back_up([node], value)
-        if value > 0:  # a cell outside the table is not backed up when it is created
-            back_up(way, value)
+    def settle(self, way: list[Node], value: float) -> None:
+        """The first node on a way has its value, the reward of the others."""
+        back_up(way if value > 0 else way[:1], value)  # a cell outside the table is not backed up when it is created
 
     def value(self, state: State, accuracy: float) -> float:
         """What a state is worth whose own accuracy, or that of its rollout, is known: just that."""
         return accuracy
 
-    # --- the guide (ours) -------------------------------------------------------------------------
-
     def ask_for_guide(self) -> Question | Nothing:
-        """Ask for the cell that the guide finds most promising."""
+        """The guide's turn: ask for the cell that it finds most promising. Nothing of that is backed up."""
         cell = self.guide.choose()
         if cell is not None:
-            return self.question(cell, None, [])
-        self.fit_guide()
+            return self.open_question(cell, [])
+        self.guide.fit_if_due()
         return NO_QUESTION
-
-    def fit_guide(self) -> None:
-        """Fit the guide where there are enough new samples."""
-        if self.guide.due:
-            self.guide.fit()
 
     def learn(self, index: int, accuracy: float) -> None:
         """What there is to learn from a sample: here, by the guide."""
         if self.options.guide:
             self.guide.tell(index, accuracy)
 
-    # --- saved and restored -----------------------------------------------------------------------
-
     def open_questions(self) -> list[Question]:
+        """Those that were asked and not answered, in the order in which they were asked."""
         return list(self._open)
 
-    def to_save(self) -> checkpoint.Saved:
-        """Everything that decides how the search goes on, but for the samples.
-
-        Returns
-        -------
-        main : dict
-            Counters, the random generator and the open questions, for JSON.
-        files : dict of str to bytes
-            The tree, and what else is large, by file name.
-        """
-        version, state, gauss = self.rng.getstate()
-        main = {
-            "episodes": self.episodes,
-            "guided": self.guided,
-            "open": pack_questions(list(self._open), self.tree.values()),
-            "rng": [version, list(state), gauss],
-        }
-        files = {"nodes": pack_tree(self.tree.values()), "dangling_nodes": pack_cells(self.dangling_nodes)}
+    def to_save(self) -> Saved:
+        """Everything that decides how the search goes on, but for the samples: for JSON, and files by their names."""
+        main, files = pack_search(self)
         return main, {**files, "guide": self.guide.to_save()} if self.options.guide else files
 
     def restore(self, main: dict, files: dict[str, bytes], samples: dict[int, float]) -> None:
         """Take over what ``to_save`` of another search gave, which had these samples; this one has to be new.
 
-        Raises
-        ------
-        LookupError, TypeError, ValueError
-            If anything in it is not as ``to_save`` makes it.
+        A LookupError, TypeError or ValueError where anything in it is not as ``to_save`` makes it.
         """
-        self.episodes, self.guided = checkpoint.numbers([main["episodes"], main["guided"]], int, 0, 2**53, "episodes")
-        nodes = unpack_tree(files["nodes"], self.generator, self.episodes, Node)
-        if not all(map(self._can_be_so, nodes)):
-            raise ValueError("nodes: closed where that cannot be, or a finished cell that is not")
-        self.tree, self.root = {node.state: node for node in nodes}, nodes[0]
-        self.dangling_nodes = unpack_cells(files["dangling_nodes"], self.generator)
-        if any(samples.get(self.space.index(cell)) != value for cell, value in self.dangling_nodes.items()):
+        saved = unpack_search(main, files, self.generator, self.options.close_exhausted, Node)
+        if any(samples.get(self.space.index(cell)) != accuracy for cell, accuracy in saved.dangling_nodes.items()):
             raise ValueError("dangling_nodes: a cell that is no sample")
+        self.tree, self.dangling_nodes, self.root = saved.tree, saved.dangling_nodes, saved.tree[ROOT]
+        self.episodes, self.guided = saved.episodes, saved.guided
         for index, accuracy in samples.items():
             self.learn(index, accuracy)
         if self.options.guide:
             self.guide.restore(files["guide"])
-        for cell, node, way in unpack_questions(main["open"], nodes, self.generator):
-            self.guide.take(self.question(cell, node, way).index)
-        if any(not node.n + node.pending for node in nodes):
-            raise ValueError("nodes: one that was never evaluated")
-        version, state, gauss = main["rng"]
-        if gauss is not None:
-            raise ValueError("rng: a normal number, which no search draws")
-        self.rng.setstate((version, tuple(checkpoint.numbers(state, int, 0, 2**32 - 1, "rng")), None))
-
-    def _can_be_so(self, node: Node) -> bool:
-        """Whether a saved node can be closed, or open, as it is."""
-        if node.state.finished or not self.options.close_exhausted:
-            return node.closed == self.options.close_exhausted
-        return not node.closed or node.fresh == [] and all(child.closed for child in node.children)
-
-    # --- in words ---------------------------------------------------------------------------------
-
-    def details(self) -> dict:
-        """What this kind of search adds to summary.json."""
-        return {}
-
-    def closing_lines(self) -> list[str]:
-        """What this kind of search says at the end."""
-        return []
+        for cell, way in saved.open_questions:
+            self.open_question(cell, way)
+        unpack_rng(main["rng"], self.rng)
 
 
 def main(argv: list[str] | None = None) -> int:

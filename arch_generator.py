@@ -123,6 +123,12 @@ class arch_generator:  # noqa: N801 (the original's name)
             return None
         return State(state.operations, state.edges | cells.edge_bit(*action.what))
 
+    def successors(self, state: State) -> tuple[list[State], int]:
+        """The states that the actions of an unfinished state lead to, and how many actions would pass a limit."""
+        reached = [self.transition(state, action) for action in self.actions(state)]
+        states = [after for after in reached if after is not None]
+        return states, len(reached) - len(states)
+
     def random_walk(self, vertices: int, edges: int) -> tuple[list[float], float]:
         """Where uniformly random actions lead from a state with so many vertices and edges.
 

@@ -138,6 +138,11 @@ class Guide:
         for index in self.samples:
             self.take(index)
 
+    def fit_if_due(self) -> None:
+        """Fit where there are enough new samples."""
+        if self.due:
+            self.fit()
+
     def worth(self, cell: State) -> float:
         """The accuracy of a sampled cell; the prediction of another, which it is thereby shown; 0 outside the space."""
         index = self.space.index(cell)

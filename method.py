@@ -8,7 +8,7 @@ A method may be asked again before it was told: then several questions are open,
 method knows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generator, Protocol
 
@@ -49,11 +49,14 @@ class Question:
         Which cell that is under the look-up in use; ``cells.NOT_A_CELL`` where it is not in the data set.
     epochs : int
         After how many epochs of training.
+    way : list
+        What the method needs to use the answer; nobody else looks at it.
     """
 
     cell: State
     index: int
     epochs: int = FULL
+    way: list = field(default_factory=list)
 
 
 class Method(Protocol):

@@ -4,14 +4,64 @@ Parallel lists, one entry for each node or cell: written and read several times 
 with the attributes of ``MCTS.Node``, whose class is handed in.
 """
 
+import random
 from itertools import chain
-from typing import TYPE_CHECKING, Callable, Iterable
+from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple
 
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
 
 if TYPE_CHECKING:  # imports point down: MCTS imports this
-    from MCTS import Node
+    from MCTS import MCTS, Node
+    from method import Question
+
+
+Saved = checkpoint.Saved
+NewNode = "Callable[[State, Node | None], Node]"
+
+
+class SavedSearch(NamedTuple):
+    """What ``unpack_search`` gives; the attributes of an ``MCTS`` by their names."""
+
+    tree: "dict[State, Node]"
+    dangling_nodes: dict[State, float]
+    episodes: int
+    guided: int
+    open_questions: "list[tuple[State, list[Node]]]"
+
+
+def pack_search(search: "MCTS") -> Saved:
+    """Everything of a search, but for the samples and its guide: a part for JSON, and files by their names."""
+    nodes = search.tree.values()
+    main = {
+        "episodes": search.episodes,
+        "guided": search.guided,
+        "open": pack_questions(search.open_questions(), nodes),
+        "rng": pack_rng(search.rng),
+    }
+    return main, {"nodes": pack_tree(nodes), "dangling_nodes": pack_cells(search.dangling_nodes)}
+
+
+def unpack_search(
+    main: dict, files: dict[str, bytes], generator: arch_generator, closing: bool, new_node: NewNode
+) -> SavedSearch:
+    """The inverse of ``pack_search``; a LookupError, TypeError or ValueError where it is anything else.
+
+    Parameters
+    ----------
+    closing : bool
+        Whether the search closes what is exhausted.
+    new_node : callable
+        Makes a node of a state and its parent.
+    """
+    episodes, guided = checkpoint.numbers([main["episodes"], main["guided"]], int, 0, 2**53, "episodes")
+    nodes = unpack_tree(files["nodes"], generator, episodes, closing, new_node)
+    questions = unpack_questions(main["open"], nodes, generator)
+    under_way = {id(way[0]) for _, way in questions if way}
+    if not all(node.n or id(node) in under_way for node in nodes):
+        raise ValueError("nodes: one that was never evaluated")
+    tree = {node.state: node for node in nodes}
+    return SavedSearch(tree, unpack_cells(files["dangling_nodes"], generator), episodes, guided, questions)
 
 
 def number(tree: Iterable["Node"]) -> dict[int, int]:
@@ -37,7 +87,7 @@ def pack_tree(tree: Iterable["Node"]) -> bytes:
 
 
 def unpack_tree(
-    content: bytes, generator: arch_generator, episodes: int, new_node: "Callable[[State, Node | None], Node]"
+    content: bytes, generator: arch_generator, episodes: int, closing: bool, new_node: NewNode
 ) -> "list[Node]":
     """The inverse of ``pack_tree``; a LookupError, TypeError or ValueError where it is no tree of such a search.
 
@@ -63,12 +113,21 @@ def unpack_tree(
     # Together with adopt(): every state is what actions lead to from the root.
     if nodes[0].state != ROOT or parents[0] is not None or placed != len(nodes) or len(set(states)) < len(states):
         raise ValueError("nodes: not a tree that grew from the root, each state in it once")
+    if not all(can_be_so(node, closing) for node in nodes):
+        raise ValueError("nodes: closed where that cannot be, or a finished cell that is not")
     return nodes
+
+
+def can_be_so(node: "Node", closing: bool) -> bool:
+    """Whether a saved node can be closed, or open, as it is."""
+    if node.state.finished or not closing:
+        return node.closed == closing
+    return not node.closed or node.fresh == [] and all(child.closed for child in node.children)
 
 
 def adopt(node: "Node", children: "list[Node]", generator: arch_generator) -> None:
     """Give a node back its children, in the order in which they became known."""
-    node.look_around(generator)
+    node.fresh, node.dead = generator.successors(node.state)
     known = {child.state for child in children}
     successors = len(node.fresh)
     node.children, node.fresh = children, [state for state in node.fresh if state not in known]
@@ -92,29 +151,44 @@ def unpack_cells(content: bytes, generator: arch_generator) -> dict[State, float
     return found
 
 
-def pack_questions(questions: list, tree: Iterable["Node"]) -> list[dict]:
-    """Open questions: the cell, the number of the node they are to evaluate, and those of the nodes on its way."""
+def pack_questions(questions: "list[Question]", tree: Iterable["Node"]) -> list[dict]:
+    """Open questions: the cell, and the numbers of the nodes on its way."""
     place = number(tree)
     return [
-        {
-            "operations": list(question.cell.operations),
-            "edges": question.cell.edges,
-            "node": None if question.node is None else place[id(question.node)],
-            "way": [place[id(node)] for node in question.way],
-        }
-        for question in questions
+        {"operations": q.cell.operations, "edges": q.cell.edges, "way": [place[id(node)] for node in q.way]}
+        for q in questions
     ]
 
 
-def unpack_questions(packed: list[dict], nodes: "list[Node]", generator: arch_generator) -> list[tuple]:
-    """The inverse of ``pack_questions``: (cell, node or None, way); a LookupError, TypeError or ValueError where it is none."""
+def unpack_questions(
+    packed: list[dict], nodes: "list[Node]", generator: arch_generator
+) -> "list[tuple[State, list[Node]]]":
+    """The inverse of ``pack_questions``: the cell and the way of each.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        Where it is anything else.
+    """
     found = []
     for question in packed:
         (cell,) = checkpoint.states([question["operations"]], [question["edges"]], [True], generator)
-        numbers = [] if question["node"] is None else [question["node"], *question["way"]]
-        checkpoint.numbers(numbers, int, 0, len(nodes) - 1, "open")
-        node, *way = [nodes[i] for i in numbers] or [None]
-        if node is not None and (len(set(numbers)) < len(numbers) or ([node, *way])[-1] is not nodes[0]):
+        numbers = checkpoint.numbers(question["way"], int, 0, len(nodes) - 1, "open")
+        if len(set(numbers)) < len(numbers) or numbers and numbers[-1] != 0:
             raise ValueError("open: a way that does not lead from the root")
-        found.append((cell, node, way))
+        found.append((cell, [nodes[i] for i in numbers]))
     return found
+
+
+def pack_rng(rng: random.Random) -> list:
+    """The state of a random generator, for JSON."""
+    version, state, gauss = rng.getstate()
+    return [version, list(state), gauss]
+
+
+def unpack_rng(packed: list, rng: random.Random) -> None:
+    """The inverse of ``pack_rng``; a LookupError, TypeError or ValueError where it is anything else."""
+    version, state, gauss = packed
+    if gauss is not None:
+        raise ValueError("rng: a normal number, which no search draws")
+    rng.setstate((version, tuple(checkpoint.numbers(state, int, 0, 2**32 - 1, "rng")), None))
