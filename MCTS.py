@@ -45,8 +45,8 @@ class Node:
         The node from which this one was first created; with back-up along the path, last reached.
     n, x_bar : int, float
         Visits, and the mean of what was backed up through this node, its own evaluation included.
-    pending : int
-        Visits that are under way: open questions whose answer will be backed up through this node.
+    visits : int
+        ``n`` and the visits under way, whose question is still open.
     children : list of Node
         The children known to be in the tree.
     fresh : list of State or None
@@ -57,11 +57,11 @@ class Node:
         Whether nothing new can come of it: never selected again. Only with ``close_exhausted``.
     """
 
-    __slots__ = ("state", "parent", "n", "x_bar", "pending", "children", "fresh", "dead", "closed")
+    __slots__ = ("state", "parent", "n", "x_bar", "visits", "children", "fresh", "dead", "closed")
 
     def __init__(self, state: State, parent: "Node | None"):
         self.state, self.parent = state, parent
-        self.n, self.x_bar, self.pending = 0, 0.0, 0
+        self.n, self.x_bar, self.visits = 0, 0.0, 0
         self.children: list[Node] = []
         self.fresh: list[State] | None = None
         self.dead = 0
@@ -80,6 +80,7 @@ def back_up(way: list[Node], reward: float) -> None:
     """Tell every node on a way of a reward."""
     for node in way:
         node.n += 1
+        node.visits += 1
         node.x_bar += (reward - node.x_bar) / node.n
 
 
@@ -110,6 +111,7 @@ class MCTS:
         self.guide = Guide(space, self.rng)
         self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
         self._exploration = 2 * options.cp * math.sqrt(2)
+        self._closing, self._along_path = options.close_exhausted, options.backup == "path"
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
         self.root: Node | None = None
@@ -138,36 +140,35 @@ class MCTS:
 
     def select(self) -> Node | Nothing:
         """From the root down: a new node, or a finished cell that was visited before."""
-        waiting: set[Node] = set()  # no action of theirs can be taken before an answer comes
-        node = self.root
+        node, aside = self.root, ()  # nodes of which no action can be taken, some before an answer comes
         while True:
-            child = self.best_child(node, waiting)
-            if child is Leads.DEAD:
-                back_up(node.way()[1:], 0.0)
-                return NO_QUESTION
-            if child is Leads.CLOSED or child is Leads.WAITING:  # set it aside, and begin again without it
-                node.closed = child is Leads.CLOSED
-                waiting.add(node)
-                if node is self.root:
-                    return NO_QUESTION if node.closed else WAITING
-                node = self.root
-            elif isinstance(child, State):
-                return self.expand(node, child)
-            else:
-                if self.options.backup == "path":
+            child = self.best_child(node, aside)
+            if isinstance(child, Node):
+                if self._along_path:
                     child.parent = node  # the parents of a node are then the way on which it was last reached
                 if child.state.finished:
                     return child
                 node = child
+            elif isinstance(child, State):
+                return self.expand(node, child)
+            elif child is Leads.DEAD:
+                back_up(node.way()[1:], 0.0)
+                return NO_QUESTION
+            else:  # set it aside, and begin again without it
+                node.closed = child is Leads.CLOSED
+                aside += (node,)
+                if node is self.root:
+                    return NO_QUESTION if node.closed else WAITING
+                node = self.root
 
-    def best_child(self, node: Node, waiting: set[Node]) -> Node | State | Leads:
+    def best_child(self, node: Node, aside: tuple[Node, ...]) -> Node | State | Leads:
         """What the action with the largest UCT leads to, ties broken uniformly at random.
 
         A state outside the tree is worth infinity, one past a limit 0, and a node
 
             x_bar(child) + 2 Cp sqrt(2 ln n(node) / n(child))
 
-        where visits that are under way count in both n (Liu et al. 2020, "Watch the Unobserved", arXiv 1810.11755).
+        where visits under way count in both n (Liu et al. 2020, "Watch the Unobserved", arXiv 1810.11755).
         """
         if node.fresh is None:
             node.fresh, node.dead = self.generator.successors(node.state)
@@ -176,28 +177,31 @@ class MCTS:
             if state not in self.tree:
                 return state
             node.children.append(self.tree[state])  # in the meantime it was reached on another way
-        best, ties, children = -1.0, [], node.children
-        if self.options.close_exhausted:
+        best, winner, ties, children = -1.0, Leads.CLOSED, None, node.children
+        if self._closing:
             children = [child for child in children if not child.closed]
         if self._open and children:
-            children = [c for c in children if c not in waiting and (c.n or not c.state.finished)]
+            children = [c for c in children if c not in aside and (c.n or not c.state.finished)]
             if not children:
                 return Leads.WAITING
-        exploration, sqrt, log_n = self._exploration, math.sqrt, math.log(node.n + node.pending)
+        exploration, sqrt, log_n = self._exploration, math.sqrt, math.log(node.visits)
         for child in children:
-            uct = child.x_bar + exploration * sqrt(log_n / (child.n + child.pending))
+            uct = child.x_bar + exploration * sqrt(log_n / child.visits)
             if uct > best:
-                best, ties = uct, [child]
+                best, winner, ties = uct, child, None
             elif uct == best:
-                ties.append(child)
-        if best <= 0 and not self.options.close_exhausted:
+                ties = [*(ties or [winner]), child]
+        if best > 0 and not ties:
+            return winner
+        ties = ties or [winner]
+        if best <= 0 and not self._closing:
             ties += [Leads.DEAD] * node.dead
-        return ties[0] if len(ties) == 1 else self.rng.choice(ties or [Leads.CLOSED])
+        return ties[0] if len(ties) == 1 and children else self.rng.choice(ties)
 
     def expand(self, parent: Node | None, state: State) -> Node:
         """Create the node of a state outside the tree, to be evaluated."""
         node = self.tree[state] = Node(state, parent)
-        node.closed = self.options.close_exhausted and state.finished
+        node.closed = self._closing and state.finished
         if parent is not None:
             parent.children.append(node)
         return node
@@ -218,7 +222,7 @@ class MCTS:
         self._open[question] = None
         self.guide.take(question.index)
         for node in way:
-            node.pending += 1
+            node.visits += 1
         return question
 
     def tell(self, question: Question, answer: Answer) -> None:
@@ -226,7 +230,7 @@ class MCTS:
         del self._open[question]
         way, cell = question.way, question.cell
         for node in way:
-            node.pending -= 1
+            node.visits -= 1
         if not isinstance(answer, NoAccuracy):
             self.learn(question.index, answer)
             if cell not in self.tree:
@@ -236,7 +240,7 @@ class MCTS:
         elif answer is NOT_IN_DATA_SET:
             self.settle(way, 0.0)
         elif answer is FAILED:  # as where a rollout gives up, but nobody else is told
-            self.settle(way[:1], 0.0 if way[0].state.finished else GIVEN_UP)
+            back_up(way[:1], 0.0 if way[0].state.finished else GIVEN_UP)
         else:
             self.settle(way, self.value(way[0].state, answer))
 
@@ -275,7 +279,7 @@ class MCTS:
 
         A LookupError, TypeError or ValueError where anything in it is not as ``to_save`` makes it.
         """
-        saved = unpack_search(main, files, self.generator, self.options.close_exhausted, Node)
+        saved = unpack_search(main, files, self.generator, self._closing, Node)
         if any(samples.get(self.space.index(cell)) != accuracy for cell, accuracy in saved.dangling_nodes.items()):
             raise ValueError("dangling_nodes: a cell that is no sample")
         self.tree, self.dangling_nodes, self.root = saved.tree, saved.dangling_nodes, saved.tree[ROOT]

@@ -5,11 +5,12 @@ from a table) or later and in any order, while up to ``at_once`` of them are wor
 from the history, and a cell that is being answered is not asked again: whoever wants it, too, waits for that answer.
 """
 
+import math
 from enum import Enum
 from typing import Callable, Protocol
 
 from history import History
-from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Question
+from method import EXHAUSTED, FAILED, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Question
 from nasbench_dataset import cells
 
 FRUITLESS = 10_000  # times a method is asked in vain before the answers under way are waited for
@@ -87,62 +88,72 @@ class Driver:
         self.episode_of_last_sample = 0
         self._listeners: dict[tuple[int, int], list[Question]] = {}  # by what they wait for
         self._in_vain = 0
-        self._exhausted = self._interrupted = False
+        self._interrupted = False
+        self._samples: int | None = None
+        self._outcome: Outcome | None = None
 
     def interrupt(self) -> None:
         """End the search after the step under way; can be called from a signal handler."""
         self._interrupted = True
 
-    def run(self, samples: int | None = None, patience: int | None = None) -> Outcome:
+    def run(self, samples: int | None = None, patience: float = math.inf) -> Outcome:
         """Search until something ends it; can be called again to go on.
 
         Parameters
         ----------
         samples : int, optional
             End after so many unique samples (``history.cost``).
-        patience : int, optional
+        patience : int, or infinity
             End after so many episodes without a new sample.
         """
+        self._samples, self._outcome = samples, None
         if not self._listeners:  # else it goes on, with its questions open
             for question in self.method.open_questions():  # of a search that was saved with them
                 self._hand_over(question)
-        while (outcome := self._ended(samples, patience)) is None:
-            self._step(samples)
+        self._look_at_samples()
+        self._look_at_episodes(patience)
+        while self._outcome is None:
+            if self._listeners:
+                self._step_with_open_questions()
+            else:
+                self._step()
             self.report()
-        return outcome
+            self._look_at_episodes(patience)
+        return self._outcome
 
-    def _ended(self, samples: int | None, patience: int | None) -> Outcome | None:
-        history = self.history
-        if self.target_accuracy is not None and history.best_trace and history.best_accuracy >= self.target_accuracy:
-            return Outcome.FOUND  # a cell that ties with the target is as good, and no new best may follow
-        if samples is not None and history.cost >= samples:
-            return Outcome.SAMPLES
-        if self._exhausted:
-            return Outcome.EXHAUSTED
-        waiting = self.method.episodes - self.episode_of_last_sample
-        if patience is not None and waiting >= patience and not self._listeners:
-            return Outcome.STALLED
-        return Outcome.INTERRUPTED if self._interrupted else None
+    def _look_at_samples(self) -> None:
+        """Whether the samples are a reason to stop."""
+        if self.target_accuracy is not None and self.history.best_accuracy >= self.target_accuracy:
+            self._outcome = Outcome.FOUND  # a cell that ties with the target is as good, and no new best may follow
+        elif self._samples is not None and self.history.cost >= self._samples:
+            self._outcome = Outcome.SAMPLES
 
-    def _step(self, samples: int | None) -> None:
-        """Ask once and have that answered, or wait for an answer where nothing more can be asked."""
-        under_way = len(self._listeners)
-        full = under_way >= self.trainer.at_once or samples is not None and self.history.cost + under_way >= samples
-        if under_way and (full or self._in_vain >= FRUITLESS):
-            self._collect(block=True)
-            return
+    def _look_at_episodes(self, patience: float) -> None:
+        """Whether the episodes are a reason to stop, or the user, if nothing else is."""
+        if self.method.episodes - self.episode_of_last_sample >= patience and not self._listeners:
+            self._outcome = self._outcome or Outcome.STALLED
+        elif self._interrupted:
+            self._outcome = self._outcome or Outcome.INTERRUPTED
+
+    def _step(self) -> None:
+        """Ask, and hand over the question."""
         asked = self.method.ask()
         if isinstance(asked, Question):
             self._hand_over(asked)
-        elif asked is not NO_QUESTION and under_way:
-            self._collect(block=True)
         elif asked is EXHAUSTED:
-            self._exhausted = True
+            self._outcome = Outcome.EXHAUSTED
         elif asked is WAITING:
             raise RuntimeError("the method waits for an answer, but no question is open")
+
+    def _step_with_open_questions(self) -> None:
+        """Ask for one more, or wait for an answer where nothing more can be asked."""
+        under_way = len(self._listeners)
+        full = under_way >= self.trainer.at_once or self.history.cost + under_way >= (self._samples or math.inf)
+        asked = WAITING if full or self._in_vain >= FRUITLESS else self.method.ask()
+        if isinstance(asked, Question):
+            self._hand_over(asked)
         self._in_vain = 0 if len(self._listeners) > under_way else self._in_vain + 1
-        if self._listeners:
-            self._collect(block=False)
+        self._collect(block=asked is WAITING or asked is EXHAUSTED)
 
     def _hand_over(self, question: Question) -> None:
         """Answer a question from what is known, or hand it to the trainer, unless its cell is there already."""
@@ -172,6 +183,7 @@ class Driver:
         if not isinstance(answer, NoAccuracy):
             self.history.take(first.index, answer, first.epochs)
             self.episode_of_last_sample = self.method.episodes
+            self._look_at_samples()
         elif answer is FAILED:
             self.history.failed.add(first.index)
         for question in questions:

@@ -103,7 +103,7 @@ def unpack_tree(
     checkpoint.numbers(list(chain.from_iterable(filter(None, children))), int, 1, len(parents), "children")
     nodes = [new_node(state, None) for state in states]
     for i, node in enumerate(nodes):
-        node.n, node.x_bar, node.closed = visits[i], means[i], closed[i]
+        node.n, node.visits, node.x_bar, node.closed = visits[i], visits[i], means[i], closed[i]
         node.parent = nodes[parents[i]] if i else None
     placed = 1
     for node, numbers in zip(nodes, children):
