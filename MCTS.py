@@ -108,7 +108,7 @@ class MCTS:
         self.space, self.generator, self.seed, self.options = space, space.generator, seed, options
         self.rng = random.Random(seed)
         self.rollout: Callable[[State], State | None] = ROLLOUTS[space.lookup](space, self.rng)
-        self.guide = Guide(space, self.rng)
+        self.guide = Guide(space, self.rng, options.guide_from)
         self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
         self._exploration = 2 * options.cp * math.sqrt(2)
         self._closing, self._along_path = options.close_exhausted, options.backup == "path"

@@ -70,6 +70,8 @@ class Guide:
         Says which cells there are.
     rng : random.Random
         Of the search, which saves it.
+    first_fit : int
+        The number of samples before the first fit.
 
     Attributes
     ----------
@@ -81,8 +83,8 @@ class Guide:
         What it was told: index of the cell -> accuracy (0..1), in that order.
     """
 
-    def __init__(self, space: Space, rng: random.Random):
-        self.space, self.rng = space, rng
+    def __init__(self, space: Space, rng: random.Random, first_fit: int = SAMPLES_BEFORE_FIT):
+        self.space, self.rng, self.first_fit = space, rng, first_fit
         self.fitted_to = 0
         self.samples: dict[int, float] = {}
         self.shown: list[int] = []
@@ -105,7 +107,7 @@ class Guide:
     @property
     def due(self) -> bool:
         """Whether there are enough new samples for a fit."""
-        wanted = max(SAMPLES_BEFORE_FIT, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
+        wanted = max(self.first_fit, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
         return len(self.samples) >= wanted
 
     def tell(self, index: int, accuracy: float) -> None:
@@ -198,7 +200,7 @@ class Guide:
         shown = checkpoint.numbers(data["shown"], int, 0, cells.cell_count() - 1, "guide")
         if not self.space.are_different_cells(shown):
             raise ValueError("guide: not different cells of the table")
-        if not (fitted_to >= SAMPLES_BEFORE_FIT and shown or fitted_to == len(shown) == 0):
+        if not (fitted_to >= self.first_fit and shown or fitted_to == len(shown) == 0):
             raise ValueError("guide: cells are shown from the first fit on, and not before")
         for index in shown:
             self._show(index)

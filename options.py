@@ -8,6 +8,7 @@ import argparse
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Callable
 
+from guide import SAMPLES_BEFORE_FIT
 from nasbench_dataset import InputError, command
 
 PRESETS = ("original", "tuned")
@@ -50,9 +51,11 @@ class SearchOptions:
     close_exhausted : bool
         Never select again a visited finished cell, nor a state all of whose actions lead to such or to a limit.
     guide : int
-        0: every rollout is sampled. N: once there are 100 samples, a linear model of them (``guide.Guide``) predicts
-        what finished cells are worth, those that rollouts lead to included, and every N episodes the most promising
-        cell that it was shown is sampled.
+        0: every rollout is sampled. N: once there are ``guide_from`` samples, a linear model of them (``guide.Guide``)
+        predicts what finished cells are worth, those that rollouts lead to included, and every N episodes the most
+        promising cell that it was shown is sampled.
+    guide_from : int
+        Unique samples before its first fit.
     """
 
     cp: float = option(2.0, "exploration constant of UCT", command.number(0, LARGEST_CP), 0.05)
@@ -70,6 +73,12 @@ class SearchOptions:
         command.whole_number(0),
         5,
         metavar="N",
+    )
+    guide_from: int = option(
+        SAMPLES_BEFORE_FIT,
+        "unique samples before the linear model is fitted first",
+        command.whole_number(2),
+        metavar="SAMPLES",
     )
 
     def in_words(self) -> str:

@@ -1,0 +1,128 @@
+"""Trainings that take time, simulated: what several open questions cost in samples, and how busy the workers are.
+
+    python tests/simulated_pool.py --trials 30          the table of docs/parallel.md
+    python tests/simulated_pool.py --measurements FILE  with the published training seconds of the cells in that .npz
+
+Nothing is waited for: the pool has a clock of its own, which stands still while a search is asked. A training takes the
+published seconds of its cell, where they are given; of any other cell so long as one of them drawn at random.
+"""
+
+import argparse
+import heapq
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from arch_generator import arch_generator  # noqa: E402
+from compare import new_method  # noqa: E402
+from driver import LATER, Driver  # noqa: E402
+from method import Answer, Question  # noqa: E402
+from nasbench_dataset import cells  # noqa: E402
+from nasbench_dataset.convert import open_table  # noqa: E402
+from nasbench_dataset.table import EMBEDDED  # noqa: E402
+from net_training import NetTrainer  # noqa: E402
+
+MEDIAN, SPREAD = 1_400.0, 0.5  # seconds, and standard deviation of their logarithm, where no measurements are given
+
+
+class SimulatedPool:
+    """Workers that look an accuracy up, but need as long as a training takes.
+
+    Parameters
+    ----------
+    trainer : NetTrainer
+        Who knows the accuracies.
+    at_once : int
+        The number of workers.
+    seconds : callable
+        How long the training of the cell with an index takes.
+
+    Attributes
+    ----------
+    now, busy : float
+        The clock, and the seconds that workers have worked until then, in all.
+    """
+
+    def __init__(self, trainer: NetTrainer, at_once: int, seconds):
+        self.trainer, self.at_once, self.seconds = trainer, at_once, seconds
+        self.now = self.busy = 0.0
+        self._under_way: list[tuple[float, int, Question]] = []
+        self._number = 0
+
+    def train_net(self, question: Question) -> Answer:
+        """Take a question on: its answer comes when the training has ended."""
+        if len(self._under_way) >= self.at_once:
+            raise RuntimeError("more questions than workers")
+        self._number += 1
+        heapq.heappush(self._under_way, (self.now + self.seconds(question.index), self._number, question))
+        return LATER
+
+    def collect(self, block: bool) -> list[tuple[Question, Answer]]:
+        """The next answer, where it is waited for: asking takes no time."""
+        if not block:
+            return []
+        then, _, question = heapq.heappop(self._under_way)
+        self.busy += (then - self.now) * (len(self._under_way) + 1)
+        self.now = then
+        return [(question, self.trainer.train_net(question))]
+
+
+def durations(measurements: str | None, rng: random.Random):
+    """How long the training of a cell takes, in seconds, by its index."""
+    known: dict[int, float] = {}
+    if measurements:
+        arrays = np.load(measurements)
+        columns = (arrays[name].tolist() for name in ("vertices", "edge_bits", "operations", "train_seconds_108"))
+        for vertices, edges, operations, seconds in zip(*columns):
+            if seconds > 0:
+                known[cells.index(tuple(operations[: vertices - 2]), edges)] = seconds
+    pool = list(known.values())
+    drawn: dict[int, float] = {}
+
+    def seconds(index: int) -> float:
+        if index in known:
+            return known[index]
+        if index not in drawn:
+            drawn[index] = rng.choice(pool) if pool else rng.lognormvariate(np.log(MEDIAN), SPREAD)
+        return drawn[index]
+
+    return seconds
+
+
+def trial(method: str, lookup: str, at_once: int, seed: int, measurements: str | None, samples: int | None = None):
+    """One search up to 6 vertices; (its driver, its pool, what ended it)."""
+    trainer = NetTrainer(open_table(EMBEDDED), arch_generator(6), "test", lookup)
+    pool = SimulatedPool(trainer, at_once, durations(measurements, random.Random(seed)))
+    driver = Driver(new_method(method, trainer.space, seed), pool, trainer.target_accuracy)
+    return driver, pool, driver.run(samples, patience=100_000)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--measurements", metavar="FILE")
+    parser.add_argument("--methods", default="mcts,tuned")
+    options = parser.parse_args()
+    print("| method | open questions | found | unique samples to the best cell | workers busy | hours | of one worker |")
+    print("|-|-|-|-|-|-|-|")
+    for method in options.methods.split(","):
+        lookup, alone = "isomorphic" if method == "tuned" else "exact", None
+        for at_once in (1, 4, 16, 64):
+            runs = [trial(method, lookup, at_once, seed, options.measurements) for seed in range(options.trials)]
+            found = [driver.history.unique_samples for driver, _, outcome in runs if outcome == "found"]
+            busy = np.mean([pool.busy / (pool.now * at_once) for _, pool, _ in runs])
+            hours = np.mean([pool.now for _, pool, _ in runs]) / 3600
+            alone = alone or hours
+            spread = f"{np.mean(found):,.0f} ± {np.std(found, ddof=1):,.0f}" if len(found) > 1 else "-"
+            share = f"{len(found)} of {len(runs)}"
+            print(f"| {method} | {at_once} | {share} | {spread} | {busy:.1%} | {hours:,.0f} | {hours / alone:.3f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
