@@ -18,11 +18,11 @@ backed up when it is created. As a consequence a few searches revisit one region
 import math
 import random
 from enum import Enum
-from typing import Callable
 
 from arch_generator import ROOT, State
 from guide import Guide
-from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING, Answer, NoAccuracy, Nothing, Question
+from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
+from method import Announce, Answer, InWords, NoAccuracy, Nothing, Question, silently
 from nasbench_dataset import command
 from options import SearchOptions
 from rollouts import ROLLOUTS
@@ -84,13 +84,15 @@ def back_up(way: list[Node], reward: float) -> None:
         node.x_bar += (reward - node.x_bar) / node.n
 
 
-class MCTS:
+class MCTS(InWords):
     """The search, as a method to be asked and told (``method.Method``).
 
     Parameters
     ----------
     space, seed, options : Space, int, SearchOptions
         Which cells there are; the same seed, options and answers give the same questions.
+    announce : callable
+        Told what is about to be done where that takes a while.
 
     Attributes
     ----------
@@ -104,10 +106,10 @@ class MCTS:
 
     name = "mcts"
 
-    def __init__(self, space: Space, seed: int, options: SearchOptions = SearchOptions()):
-        self.space, self.generator, self.seed, self.options = space, space.generator, seed, options
+    def __init__(self, space: Space, seed: int, options: SearchOptions, announce: Announce = silently):
+        self.space, self.generator, self.options, self.announce = space, space.generator, options, announce
         self.rng = random.Random(seed)
-        self.rollout: Callable[[State], State | None] = ROLLOUTS[space.lookup](space, self.rng)
+        self.rollout = ROLLOUTS[space.lookup](space, self.rng)
         self.guide = Guide(space, self.rng, options.guide_from)
         self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
         self._exploration = 2 * options.cp * math.sqrt(2)
@@ -280,8 +282,6 @@ class MCTS:
         A LookupError, TypeError or ValueError where anything in it is not as ``to_save`` makes it.
         """
         saved = unpack_search(main, files, self.generator, self._closing, Node)
-        if any(samples.get(self.space.index(cell)) != accuracy for cell, accuracy in saved.dangling_nodes.items()):
-            raise ValueError("dangling_nodes: a cell that is no sample")
         self.tree, self.dangling_nodes, self.root = saved.tree, saved.dangling_nodes, saved.tree[ROOT]
         self.episodes, self.guided = saved.episodes, saved.guided
         for index, accuracy in samples.items():
@@ -296,7 +296,7 @@ class MCTS:
 def main(argv: list[str] | None = None) -> int:
     """Run ``python MCTS.py``; returns the exit status."""
     parser = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells.", SearchOptions)
-    return run_command(parser.parse_args(argv), MCTS)
+    return run_command(parser.parse_args(argv), MCTS, SearchOptions)
 
 
 if __name__ == "__main__":

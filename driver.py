@@ -67,8 +67,6 @@ class Driver:
     trainer : Trainer
     target_accuracy : float, optional
         An accuracy that ends the search.
-    report : callable
-        Called after each question and each episode: progress, saves.
 
     Attributes
     ----------
@@ -76,14 +74,8 @@ class Driver:
     episode_of_last_sample : int
     """
 
-    def __init__(
-        self,
-        method: Method,
-        trainer: Trainer,
-        target_accuracy: float | None = None,
-        report: Callable[[], None] = lambda: None,
-    ):
-        self.method, self.trainer, self.target_accuracy, self.report = method, trainer, target_accuracy, report
+    def __init__(self, method: Method, trainer: Trainer, target_accuracy: float | None = None):
+        self.method, self.trainer, self.target_accuracy = method, trainer, target_accuracy
         self.history = History()
         self.episode_of_last_sample = 0
         self._listeners: dict[tuple[int, int], list[Question]] = {}  # by what they wait for
@@ -96,7 +88,9 @@ class Driver:
         """End the search after the step under way; can be called from a signal handler."""
         self._interrupted = True
 
-    def run(self, samples: int | None = None, patience: float = math.inf) -> Outcome:
+    def run(
+        self, samples: int | None = None, patience: float = math.inf, report: Callable[[], None] = lambda: None
+    ) -> Outcome:
         """Search until something ends it; can be called again to go on.
 
         Parameters
@@ -105,6 +99,8 @@ class Driver:
             End after so many unique samples (``history.cost``).
         patience : int, or infinity
             End after so many episodes without a new sample.
+        report : callable
+            Called after each step: progress, saves.
         """
         self._samples, self._outcome = samples, None
         if not self._listeners:  # else it goes on, with its questions open
@@ -117,9 +113,15 @@ class Driver:
                 self._step_with_open_questions()
             else:
                 self._step()
-            self.report()
+            report()
             self._look_at_episodes(patience)
         return self._outcome
+
+    def restore(self, samples: dict[int, float], failed: set[int], counter: int, episode_of_last_sample: int) -> None:
+        """Take over the record of a saved search; this one has to be new. ValueError where it cannot be so."""
+        self.history.restore(samples, counter)
+        self.history.failed = failed
+        self.episode_of_last_sample = episode_of_last_sample
 
     def _look_at_samples(self) -> None:
         """Whether the samples are a reason to stop."""

@@ -142,7 +142,7 @@ class MetaDNN:
         self.accuracies[self.count : end] = accuracies
         self.count = end
 
-    def saved(self) -> bytes:
+    def to_save(self) -> bytes:
         """Weights and the state of the optimizer, as an npz file; samples and counts are known elsewhere."""
         file = io.BytesIO()
         np.savez(file, **{name: keras.ops.convert_to_numpy(v) for name, v in self._variables().items()})

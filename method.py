@@ -10,7 +10,7 @@ method knows.
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generator, Protocol
+from typing import Callable, Generator, Protocol
 
 from arch_generator import State
 from space import FULL, Space
@@ -78,6 +78,33 @@ class Method(Protocol):
 
     def open_questions(self) -> list[Question]:
         """Those that were asked and not answered, in the order in which they were asked."""
+
+
+Announce = Callable[[str], None]
+
+
+def silently(what: str) -> None:
+    """An ``Announce`` that tells nobody."""
+
+
+class InWords:
+    """What a kind of tree search adds to what is said of all of them; by default nothing."""
+
+    def settings(self) -> dict:
+        """What else has to be the same when a saved search is resumed."""
+        return {}
+
+    def status(self) -> str:
+        """For the progress line."""
+        return ""
+
+    def details(self) -> dict:
+        """For summary.json."""
+        return {}
+
+    def closing_lines(self) -> list[str]:
+        """For the end."""
+        return []
 
 
 class GeneratorMethod:

@@ -1,0 +1,130 @@
+"""One tree search with all that belongs to it: who answers, the method, the loop; saved, and resumed bit for bit."""
+
+from typing import TYPE_CHECKING, Callable
+
+import checkpoint
+from driver import Driver, Outcome
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.files import printable
+from method import Announce, silently
+from net_training import NetTrainer
+from options import SearchOptions, to_dict
+
+if TYPE_CHECKING:  # imports point down: MCTS imports the command, which imports this
+    from MCTS import MCTS
+
+
+class Search:
+    """A search of a table.
+
+    Parameters
+    ----------
+    trainer : NetTrainer
+        What answers.
+    method_class : type of MCTS
+    seed : int
+    options : SearchOptions
+    announce : callable
+        Told what is about to be done when that takes a while.
+
+    Attributes
+    ----------
+    method : MCTS
+    history : History
+        What was sampled.
+    """
+
+    def __init__(
+        self,
+        trainer: NetTrainer,
+        method_class: "type[MCTS]",
+        seed: int,
+        options: SearchOptions,
+        announce: Announce = silently,
+    ):
+        self.trainer, self.seed, self.options = trainer, seed, options
+        self.method = method_class(trainer.space, seed, options, announce)
+        self._driver = Driver(self.method, trainer, trainer.target_accuracy)
+        self.history = self._driver.history
+
+    def run(self, samples: int | None, patience: int, report: Callable[[], None]) -> Outcome:
+        """Search until something ends it; see ``Driver.run``."""
+        return self._driver.run(samples, patience, report)
+
+    def interrupt(self) -> None:
+        """End the search after the step under way; can be called from a signal handler."""
+        self._driver.interrupt()
+
+    def settings(self) -> dict:
+        """What has to be the same when a saved search is resumed."""
+        generator = self.trainer.generator
+        return {
+            "method": self.method.name,
+            "seed": self.seed,
+            "max_nodes": generator.max_nodes,
+            "max_edges": generator.max_edges,
+            "metric": self.trainer.metric,
+            "lookup": self.trainer.lookup,
+            **to_dict(self.options),
+            "table": self.trainer.fingerprint(),
+            **self.method.settings(),
+        }
+
+    def to_save(self) -> checkpoint.Saved:
+        """Everything that decides how the search goes on; to be called between two steps.
+
+        Returns
+        -------
+        main : dict
+            Settings, samples and counters, for JSON.
+        files : dict of str to bytes
+            The tree, and what else is large, by file name.
+        """
+        main, files = self.method.to_save()
+        own = {
+            "settings": self.settings(),
+            "samples": list(self.history.training_trace),
+            "failed": sorted(self.history.failed),
+            "counter": self.history.counter,
+            "episode_of_last_sample": self._driver.episode_of_last_sample,
+        }
+        return {**own, **main}, files
+
+    def restore(self, main: dict, files: dict[str, bytes]) -> None:
+        """Take over what ``to_save`` of another search gave; this one has to be new.
+
+        Raises
+        ------
+        InputError
+            If its settings differ from those here, or anything in it is not as ``to_save`` makes it.
+        """
+        try:
+            self._compare_settings(main["settings"])
+            self._restore(main, files)
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError) as error:
+            raise checkpoint.damaged(error) from error
+        except (TypeError, ValueError) as error:
+            raise checkpoint.damaged(error) from error
+
+    def _compare_settings(self, theirs: dict) -> None:
+        defaults = to_dict(type(self.options)())  # of options that the version that saved it did not have
+        for name, here in self.settings().items():
+            there = theirs[name] if name in theirs or name not in defaults else defaults[name]
+            if there != here or type(there) is not type(here):
+                words = "its table is another one" if name == "table" else f"its {name} is {printable(there, 60)}, not {here}"
+                raise InputError(f"the saved search cannot be resumed so: {words}; choose the same, or another --out")
+
+    def _restore(self, main: dict, files: dict[str, bytes]) -> None:
+        names = "counter", "episodes", "episode_of_last_sample"
+        counter, episodes, last = checkpoint.numbers([main[name] for name in names], int, 0, 2**53, "counters")
+        if last > episodes:
+            raise ValueError("the last sample lies ahead")
+        everything = 0, cells.cell_count() - 1
+        indices = checkpoint.numbers(main["samples"], int, *everything, "samples")
+        failed = checkpoint.numbers(main.get("failed", []), int, *everything, "failed")
+        samples = self.trainer.accuracies_of(indices)
+        self.method.restore(main, files, samples)
+        dangling = self.method.dangling_nodes
+        if any(samples.get(self.trainer.space.index(cell)) != accuracy for cell, accuracy in dangling.items()):
+            raise ValueError("dangling_nodes: a cell that is no sample")
+        self._driver.restore(samples, set(failed), counter, last)
