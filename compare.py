@@ -103,7 +103,7 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
         where = dataset or default_path()
         raise InputError(f"the table {where} is another one here than where the comparison was started")
     method = new_method(trial.method, trainer.space, trial.seed)
-    driver = Driver(method, trainer, trainer.target_accuracy)
+    driver = Driver(method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
     started = time.perf_counter()
     outcome = driver.run(trial.samples, trial.patience)
     seconds = time.perf_counter() - started

@@ -67,6 +67,8 @@ class Driver:
     trainer : Trainer
     target_accuracy : float, optional
         An accuracy that ends the search.
+    cell_count : int, optional
+        How many cells there are: when all are sampled the search is exhausted, whatever the method wants.
 
     Attributes
     ----------
@@ -74,8 +76,11 @@ class Driver:
     episode_of_last_sample : int
     """
 
-    def __init__(self, method: Method, trainer: Trainer, target_accuracy: float | None = None):
+    def __init__(
+        self, method: Method, trainer: Trainer, target_accuracy: float | None = None, cell_count: float = math.inf
+    ):
         self.method, self.trainer, self.target_accuracy = method, trainer, target_accuracy
+        self.cell_count = cell_count
         self.history = History()
         self.episode_of_last_sample = 0
         self._listeners: dict[tuple[int, int], list[Question]] = {}  # by what they wait for
@@ -129,6 +134,8 @@ class Driver:
             self._outcome = Outcome.FOUND  # a cell that ties with the target is as good, and no new best may follow
         elif self._samples is not None and self.history.cost >= self._samples:
             self._outcome = Outcome.SAMPLES
+        elif self.history.unique_samples >= self.cell_count:
+            self._outcome = Outcome.EXHAUSTED
 
     def _look_at_episodes(self, patience: float) -> None:
         """Whether the episodes are a reason to stop, or the user, if nothing else is."""

@@ -44,7 +44,7 @@ class Search:
     ):
         self.trainer, self.seed, self.options = trainer, seed, options
         self.method = method_class(trainer.space, seed, options, announce)
-        self._driver = Driver(self.method, trainer, trainer.target_accuracy)
+        self._driver = Driver(self.method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
         self.history = self._driver.history
 
     def run(self, samples: int | None, patience: int, report: Callable[[], None]) -> Outcome:

@@ -6,7 +6,7 @@ graph also stands for the smaller cells.
 """
 
 import random
-from typing import Iterator
+from typing import Callable, Iterator, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,12 @@ FULL = 108  # epochs of a full training on NAS-Bench-101
 PARTIAL = (4, 12, 36)  # its other budgets
 LOOKUPS = ("exact", "isomorphic")
 
+# What is drawn until it is in the data set is drawn so often at most; in NAS-Bench-101 itself 7 % of all graphs are, or
+# more, at any limits. Each time that this was in vain it becomes a tenth, but no less than enough for any mutation.
+DRAWS, LEAST_DRAWS = 300_000, 3_000
+
 Graph = tuple[cells.Operations, int]
+Drawn = TypeVar("Drawn", Graph, State)
 
 
 class Space:
@@ -32,8 +37,11 @@ class Space:
         ``"isomorphic"``: any labelled form of it is; dangling vertices do not matter.
     present : bool [n], optional
         Whether the data set has the cell of each index; by default it has all 423,624.
-    epochs : list of int
+    epochs : tuple of int
         After how many epochs, beside 108, accuracies can be asked for.
+    draws : int
+        How often graphs, labelled cells and mutants are drawn until one is in the data set. A data set of few cells is
+        not met by chance: after so many draws a uniformly random cell of the data set stands in.
 
     Raises
     ------
@@ -47,12 +55,15 @@ class Space:
         lookup: str = "exact",
         present: np.ndarray | None = None,
         epochs: tuple[int, ...] = (),
+        draws: int = DRAWS,
     ):
         if lookup not in LOOKUPS:
             raise InputError(f"unknown lookup {lookup!r}; choose one of {', '.join(LOOKUPS)}")
         self.generator, self.lookup, self.epochs = generator, lookup, epochs
         self._present = np.ones(cells.cell_count(), bool) if present is None else present
         self._is_present = self._present.tobytes()  # read several times faster, one at a time
+        self._all_cells: np.ndarray | None = None
+        self._draws = draws
         self.vertices = generator.max_nodes
         self.operation_count = self.vertices - 2
         self.edge_count = self.vertices * (self.vertices - 1) // 2
@@ -89,7 +100,9 @@ class Space:
 
     def all_cells(self) -> np.ndarray:
         """int64 [n]: the indices of all cells in the data set, within the limits."""
-        return np.flatnonzero(np.concatenate([self.within(v) for v in range(2, self.vertices + 1)]))
+        if self._all_cells is None:
+            self._all_cells = np.flatnonzero(np.concatenate([self.within(v) for v in range(2, self.vertices + 1)]))
+        return self._all_cells
 
     def are_different_cells(self, indices: list[int]) -> bool:
         """Whether all are indices of cells in the data set and within the limits, and none comes twice."""
@@ -110,29 +123,30 @@ class Space:
 
     def graph(self, rng: random.Random) -> Graph:
         """A uniformly random graph, drawn again until it stands for a cell of the data set."""
-        while True:
-            operations = tuple(rng.choices(range(3), k=self.operation_count))
-            graph = operations, rng.getrandbits(self.edge_count)
-            if self.has(self.cell(graph)):
-                return graph
+
+        def draw() -> Graph:
+            return tuple(rng.choices(range(3), k=self.operation_count)), rng.getrandbits(self.edge_count)
+
+        return self._drawn(draw, self.cell) or self._grown_cell(rng)
 
     def labelled_cells(self, rng: random.Random) -> Iterator[State]:
         """Uniformly random labelled cells of 2 to ``max_nodes`` vertices that are in the data set.
 
         Under the exact lookup each cell of the data set has one labelling, so that its cells are equally likely.
         """
-        if self.lookup == "exact":
-            everything = self.all_cells()
-            while True:
-                yield State(*cells.cell(int(everything[rng.randrange(len(everything))])), True)
         sizes = range(2, self.vertices + 1)
         labellings = [3 ** (v - 2) << v * (v - 1) // 2 for v in sizes]
-        while True:
+
+        def draw() -> State:
             (vertices,) = rng.choices(sizes, labellings)
             operations = tuple(rng.choices(range(3), k=vertices - 2))
-            cell = State(operations, rng.getrandbits(vertices * (vertices - 1) // 2), True)
-            if self.has(cell):
-                yield cell
+            return State(operations, rng.getrandbits(vertices * (vertices - 1) // 2), True)
+
+        while True:
+            if self.lookup == "exact":
+                yield self._any_cell(rng)
+            else:
+                yield self._drawn(draw, lambda cell: cell) or self._any_cell(rng)
 
     def neighbours(self, graph: Graph) -> list[Graph]:
         """All graphs with one operation or one edge changed that stand for cells of the data set."""
@@ -140,7 +154,26 @@ class Space:
 
     def mutate(self, graph: Graph, rng: random.Random) -> Graph:
         """What ``cells.mutate`` makes of a graph, tried until that is in the data set."""
-        while True:
-            mutant = cells.mutate(*graph, rng)
-            if self.has(self.cell(mutant)):
-                return mutant
+        return self._drawn(lambda: cells.mutate(*graph, rng), self.cell) or self._grown_cell(rng)
+
+    def grown(self, cell: Graph) -> Graph:
+        """A graph that stands for a smaller cell: vertices without edges are put before the output."""
+        return cells.enlarge(*cell, (0,) * (self.operation_count - len(cell[0])))
+
+    def _drawn(self, draw: Callable[[], Drawn], cell: Callable[[Drawn], State]) -> Drawn | None:
+        """What ``draw`` gives, drawn again until it stands for a cell of the data set; None where that is hopeless."""
+        for _ in range(self._draws):
+            drawn = draw()
+            if self.has(cell(drawn)):
+                return drawn
+        self._draws = max(LEAST_DRAWS, self._draws // 10)
+        return None
+
+    def _any_cell(self, rng: random.Random) -> State:
+        """A uniformly random cell of the data set."""
+        everything = self.all_cells()
+        return State(*cells.cell(int(everything[rng.randrange(len(everything))])), True)
+
+    def _grown_cell(self, rng: random.Random) -> Graph:
+        operations, edges, _ = self._any_cell(rng)
+        return self.grown((operations, edges))
