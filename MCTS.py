@@ -40,17 +40,12 @@ class Node:
 
     Attributes
     ----------
-    state : State
     parent : Node or None
         The node from which this one was first created; with back-up along the path, last reached.
-    n, x_bar : int, float
-        Visits, and the mean of what was backed up through this node, its own evaluation included.
-    visits : int
-        ``n`` and the visits under way, whose question is still open.
-    children : list of Node
-        The children known to be in the tree.
-    fresh : list of State or None
-        The successors not known to be in the tree; None until the node is first selected.
+    n, x_bar, visits : int, float, int
+        Visits; the mean of what was backed up, the own evaluation included; ``n`` and the visits under way.
+    children, fresh : list of Node, list of State or None
+        The successors known, and not known, to be in the tree; None until the node is first selected.
     dead : int
         The number of actions that lead past a limit.
     closed : bool
@@ -89,10 +84,8 @@ class MCTS(InWords):
 
     Parameters
     ----------
-    space, seed, options : Space, int, SearchOptions
-        Which cells there are; the same seed, options and answers give the same questions.
-    announce : callable
-        Told what is about to be done where that takes a while.
+    space, seed, options, announce : Space, int, SearchOptions, callable
+        Which cells there are; the same seed, options and answers give the same questions; told of what takes a while.
 
     Attributes
     ----------
@@ -100,8 +93,6 @@ class MCTS(InWords):
         States reached on several ways (transpositions) share one node.
     dangling_nodes : dict of State to float
         Finished cells that rollouts have sampled and the tree has not reached yet, with their accuracy.
-    episodes : int
-        How often the search went out from the root.
     """
 
     name = "mcts"
@@ -204,7 +195,7 @@ class MCTS(InWords):
         """Create the node of a state outside the tree, to be evaluated."""
         node = self.tree[state] = Node(state, parent)
         node.closed = self._closing and state.finished
-        if parent is not None:
+        if parent:
             parent.children.append(node)
         return node
 
