@@ -1,7 +1,6 @@
 """Monte Carlo Tree Search over NAS-Bench-101 cells (AlphaX; Wang et al., AAAI-20, arXiv 1903.11059).
 
     python MCTS.py                     searches the embedded table up to 6 vertices
-    python MCTS.py --max-nodes 4       a smaller domain
     python MCTS.py --resume            goes on with a search that was interrupted
     python MCTS.py --help              everything that can be set
 
@@ -15,6 +14,16 @@ action worth 0; back-up follows *first* parents, not the way walked; a cell outs
 backed up when it is created. As a consequence a few searches revisit one region for ever: those end as "stalled".
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # it is not there under PYTHONSAFEPATH
+
+from nasbench_dataset import command
+
+if __name__ == "__main__":
+    command.catch_signals()  # the imports below take a while
+
 import math
 import random
 from enum import Enum
@@ -23,7 +32,6 @@ from arch_generator import ROOT, State
 from guide import Guide
 from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
 from method import Announce, Answer, InWords, NoAccuracy, Nothing, Question, silently
-from nasbench_dataset import command
 from options import SearchOptions
 from rollouts import ROLLOUTS
 from saved_tree import Saved, pack_search, unpack_rng, unpack_search
@@ -31,7 +39,6 @@ from search_command import build_parser, run_command
 from space import Space
 
 GIVEN_UP = 0.1  # value of a state whose rollout gives up; the original's value
-
 Leads = Enum("Leads", "DEAD CLOSED WAITING")  # past a limit; nowhere new, ever; nowhere until an answer comes
 
 
@@ -122,8 +129,7 @@ class MCTS(InWords):
         if self.root.closed and not self.guide.promises:
             return EXHAUSTED
         reached = self.select()
-        if reached is not WAITING:
-            self.episodes += 1
+        self.episodes += reached is not WAITING
         if isinstance(reached, Nothing):
             return reached
         if reached.n:  # a finished cell that was visited before: its value once more

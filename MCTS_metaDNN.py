@@ -6,12 +6,23 @@ What differs from MCTS.py is what a state is worth, half of which is predicted, 
 fitted now and then to all that was sampled.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # it is not there under PYTHONSAFEPATH
+
+from nasbench_dataset import command
+
+if __name__ == "__main__":
+    command.catch_signals()  # the imports below take a while
+
 from dataclasses import replace
 
+import keras_backend
 from arch_generator import State
 from MCTS import MCTS
 from method import Announce, Nothing, Question, silently
-from nasbench_dataset import InputError, command
+from nasbench_dataset import InputError
 from options import MetaDNNOptions
 from saved_tree import Saved
 from search_command import build_parser, run_command
@@ -20,10 +31,10 @@ from space import Space
 try:
     import meta_dnn
     from predictor import Predictor
-except (ImportError, ValueError) as error:  # Keras raises the latter for a backend that it does not know
+except (ImportError, InputError) as error:
     if __name__ != "__main__":
         raise
-    command.fail(f"Keras cannot be used ({error}); pip install -r requirements.txt, and see KERAS_BACKEND")
+    command.fail(error if isinstance(error, InputError) else f"{error}; pip install -r requirements.txt")
 
 LAST_FITS = 5  # that are reported at the end; summary.json has all
 
@@ -93,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if getattr(options, "guide", 0):
         raise InputError("--guide is of MCTS.py; here the Meta-DNN predicts: leave it out")
+    keras_backend.check()
     if not options.quiet:
         print(f"device   {meta_dnn.device()}")
     return run_command(options, MCTS_metaDNN, MetaDNNOptions)
