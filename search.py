@@ -1,5 +1,6 @@
 """One tree search with all that belongs to it: who answers, the method, the loop; saved, and resumed bit for bit."""
 
+import math
 from typing import TYPE_CHECKING, Callable
 
 import checkpoint
@@ -26,6 +27,8 @@ class Search:
     options : SearchOptions
     announce : callable
         Told what is about to be done when that takes a while.
+    target_accuracy : float, optional
+        What ends the search, if not the best cell of the table.
 
     Attributes
     ----------
@@ -41,13 +44,17 @@ class Search:
         seed: int,
         options: SearchOptions,
         announce: Announce = silently,
+        target_accuracy: float | None = None,
     ):
         self.trainer, self.seed, self.options = trainer, seed, options
         self.method = method_class(trainer.space, seed, options, announce)
-        self._driver = Driver(self.method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
+        target_accuracy = trainer.target_accuracy if target_accuracy is None else target_accuracy
+        self._driver = Driver(self.method, trainer, target_accuracy, len(trainer.space.all_cells()))
         self.history = self._driver.history
 
-    def run(self, samples: int | None, patience: int, report: Callable[[], None]) -> Outcome:
+    def run(
+        self, samples: int | None = None, patience: float = math.inf, report: Callable[[], None] = lambda: None
+    ) -> Outcome:
         """Search until something ends it; see ``Driver.run``."""
         return self._driver.run(samples, patience, report)
 

@@ -21,10 +21,12 @@ from checkpoint import Checkpoint
 from nasbench_dataset import InputError
 from nasbench_dataset.table import EMBEDDED, load
 from net_training import NetTrainer
+from options import MetaDNNOptions, preset
+from search import Search
 
 FILES = "search", "nodes", "dangling_nodes", "predictions", "meta_dnn.npz"
 FIELDS = "fits", "fit_due", "fitted_samples", "samples", "counter", "episodes", "outcome", "seconds", "settings", "rng"
-OPTIONS = search_command.build_parser("").parse_args([*EMBEDDED_TABLE, "--max-nodes", "4", "--resume"])
+OPTIONS = search_command.build_parser("", MetaDNNOptions).parse_args([*EMBEDDED_TABLE, "--max-nodes", "4", "--resume"])
 quickly = settings(deadline=None, derandomize=True)
 
 
@@ -33,16 +35,16 @@ def new():
     """Makes new searches that share one small network, compiled once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meta_dnn, "LAYERS", ((3, "relu", "RandomUniform"), (1, "sigmoid", "GlorotUniform")))
-        predictor = meta_dnn.MetaDNN(3)
-        patch.setattr(meta_dnn, "MetaDNN", lambda seed: predictor)
-        fresh, table = predictor.saved(), load(EMBEDDED)
+        network = meta_dnn.MetaDNN(3)
+        patch.setattr(meta_dnn, "MetaDNN", lambda seed: network)
+        fresh, table = network.to_save(), load(EMBEDDED)
 
-        def make() -> MCTS_metaDNN.MCTS_metaDNN:
-            predictor.count = 0
-            predictor.restore(fresh, [], [], 0)
-            trainer = NetTrainer(table, arch_generator(4))
-            options = {**search_command.PRESETS["tuned"], "cp": 2.0}  # closed nodes, parents last walked from
-            return MCTS_metaDNN.MCTS_metaDNN(trainer, 3, rollouts=3, fit_every=9, epochs=1, **options)
+        def make() -> Search:
+            network.count = 0
+            network.restore(fresh, [], [], 0)
+            tuned = {**preset(MetaDNNOptions, "tuned"), "cp": 2.0}  # closed nodes, parents last walked from
+            options = MetaDNNOptions(**tuned, rollouts=3, fit_every=9, epochs=1)
+            return Search(NetTrainer(table, arch_generator(4)), MCTS_metaDNN.MCTS_metaDNN, 3, options)
 
         yield make
 
@@ -51,8 +53,8 @@ def new():
 def saved(new):
     """What such a search saves in its midst, with two fits behind it."""
     search = new()
-    assert search.search(samples=24) == "samples" and len(search.fits) == 2
-    main, files = search.saved()
+    assert search.run(samples=24) == "samples" and len(search.method.predictor.fits) == 2
+    main, files = search.to_save()
     assert json.loads(files["predictions"])["value"] and json.loads(files["dangling_nodes"])["value"]
     return {**main, "outcome": None, "seconds": 1.5}, files
 
@@ -62,16 +64,16 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("saved")
 
 
-def resume(folder, new) -> MCTS.MCTS:
+def resume(folder, new) -> Search:
     """As the command does it: load, restore, go on, save, summarise."""
     with Checkpoint(folder) as saves:
         found = search_command.saved_search(saves, OPTIONS)
         options = argparse.Namespace(**vars(OPTIONS))
-        options.seed, options.out = search_command.choose_seed(OPTIONS, found), folder
+        options.out = folder
         search = new()
         saver = search_command.Saver(search, saves, options)
         saver.restore(*found)
-        saver.finish(search.search(search.trainer.unique_samples + 12, patience=300))
+        saver.finish(search.run(search.history.unique_samples + 12, patience=300).value)
         assert saves.problem == ""
         new().restore(*saves.load())
     return search
@@ -94,7 +96,7 @@ def refused_or_as_good(folder, new, main, files) -> None:
 
 def test_what_is_untouched_goes_on(folder, new, saved):
     refused_or_as_good(folder, new, *saved)
-    assert len(resume(folder, new).fits) > 2
+    assert len(resume(folder, new).method.predictor.fits) > 2
 
 
 @settings(quickly, max_examples=100)

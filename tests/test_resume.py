@@ -23,6 +23,8 @@ from MCTS import MCTS, main
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.table import EMBEDDED, Table, load
 from net_training import NetTrainer
+from options import MetaDNNOptions, SearchOptions
+from search import Search
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,11 @@ def new():
     whole = load(EMBEDDED)
     small = Table({name: values[: cells.cell_count(5)] for name, values in whole.columns.items()}, "", False)
 
-    def make(max_nodes=5, metric="test", lookup="exact", seed=3, cp=2.0, max_edges=9, table=small, **options) -> MCTS:
-        return MCTS(NetTrainer(table, arch_generator(max_nodes, max_edges), metric, lookup), seed, cp, **options)
+    def make(
+        max_nodes=5, metric="test", lookup="exact", seed=3, max_edges=9, table=small, target=None, **options
+    ) -> Search:
+        trainer = NetTrainer(table, arch_generator(max_nodes, max_edges), metric, lookup)
+        return Search(trainer, MCTS, seed, SearchOptions(**options), target_accuracy=target)
 
     return make
 
@@ -41,8 +46,8 @@ def new():
 def saved(new):
     """What a small search saves."""
     search = new(4)
-    search.search(samples=20)
-    return search.saved()
+    search.run(samples=20)
+    return search.to_save()
 
 
 # --- bit for bit ------------------------------------------------------------------------------
@@ -55,37 +60,34 @@ TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True, "guide": 3}
 @pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
 def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, options, tmp_path):
     def make():
-        search = new(lookup=lookup, **options)
-        search.trainer.target_accuracy = 2.0  # out of reach
-        return search
+        return new(lookup=lookup, target=2.0, **options)  # out of reach
 
     whole, parts = make(), make()
-    whole.search(samples=400)
+    whole.run(samples=400)
     for samples in [1, 2, 3, *range(10, 401, 60), 400]:
-        parts.search(samples=samples)
+        parts.run(samples=samples)
         again = make()
         with Checkpoint(tmp_path) as saves:
-            saves.save(parts.saved)
+            saves.save(parts.to_save)
             assert saves.problem == ""
             again.restore(*saves.load())
-        assert again.saved() == parts.saved()
+        assert again.to_save() == parts.to_save()
         parts = again
-    assert parts.saved() == whole.saved()
-    assert parts.trainer.best_trace == whole.trainer.best_trace and parts.trainer.best == whole.trainer.best
-    for state, node in whole.tree.items():
-        other = parts.tree[state]
+    assert parts.to_save() == whole.to_save()
+    assert parts.history.best_trace == whole.history.best_trace and parts.history.best == whole.history.best
+    for state, node in whole.method.tree.items():
+        other = parts.method.tree[state]
         assert (node.fresh, node.dead, node.closed) == (other.fresh, other.dead, other.closed)
 
 
 def test_closed_nodes_that_are_not_exhausted_are_refused(new):
-    search = new(4, lookup="isomorphic", **TUNED)
-    search.trainer.target_accuracy = 2.0
-    search.search(patience=10)
-    main, files = search.saved()
+    search = new(4, lookup="isomorphic", target=2.0, **TUNED)
+    search.run(patience=10)
+    main, files = search.to_save()
     new(4, lookup="isomorphic", **TUNED).restore(main, files)
     nodes = json.loads(files["nodes"])
     for place, closed in enumerate(nodes["closed"]):
-        state, node = list(search.tree.items())[place]
+        state, node = list(search.method.tree.items())[place]
         exhausted = node.fresh == [] and all(child.closed for child in node.children)
         if closed and not state.finished or not closed and exhausted:
             continue  # closed is found out when a node is selected
@@ -96,10 +98,9 @@ def test_closed_nodes_that_are_not_exhausted_are_refused(new):
 
 
 def test_a_guide_that_cannot_be_so_is_refused(new):
-    search = new(lookup="isomorphic", **TUNED)
-    search.trainer.target_accuracy = 2.0
-    search.search(samples=200)
-    main, files = search.saved()
+    search = new(lookup="isomorphic", target=2.0, **TUNED)
+    search.run(samples=200)
+    main, files = search.to_save()
     good = json.loads(files["guide"])
     assert good["fitted_to"] >= 100 and len(good["shown"]) > 50
     new(lookup="isomorphic", **TUNED).restore(main, files)
@@ -121,22 +122,23 @@ def test_the_meta_dnn_comes_back_with_its_weights_and_its_optimizer(small_table)
 
     def make(**options):
         options = {"fit_every": 12, "epochs": 2, **options}
-        return MCTS_metaDNN(NetTrainer(small_table, arch_generator(4)), 3, **options)
+        trainer = NetTrainer(small_table, arch_generator(4))
+        return Search(trainer, MCTS_metaDNN, 3, MetaDNNOptions(**options))
 
     def content(search):
-        main, files = search.saved()
+        main, files = search.to_save()
         return {**main, "fits": [fit[:2] for fit in main["fits"]]}, files
 
     whole, parts = make(), make()
-    whole.search(samples=40)
+    whole.run(samples=40)
     for samples in (5, 13, 30, 40):
-        parts.search(samples=samples)
+        parts.run(samples=samples)
         again = make()
-        again.restore(*parts.saved())
+        again.restore(*parts.to_save())
         parts = again
-    assert len(whole.fits) == 3
+    assert len(whole.method.predictor.fits) == 3
     assert content(parts) == content(whole)
-    main, files = parts.saved()
+    main, files = parts.to_save()
     with pytest.raises(InputError, match="its epochs is 2, not 3"):
         make(epochs=3).restore(main, files)
     weights = files["meta_dnn.npz"]
@@ -324,7 +326,7 @@ def test_another_table_or_method_is_not_resumed(new, saved):
     with pytest.raises(InputError, match="its table is another one"):
         new(4, table=Table({"test": values}, "", False)).restore(*saved)
     search = new(4)
-    search.method = "mcts-metadnn"
+    search.method.name = "mcts-metadnn"
     with pytest.raises(InputError, match="its method is mcts, not mcts-metadnn"):
         search.restore(*saved)
 
