@@ -38,6 +38,7 @@ def summarise(search: "Search", options, outcome: str, seconds: float) -> dict:
         "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
+        "cp": search.options.cp,
         "outcome": outcome,
         "best_accuracy": history.best_accuracy,
         "best_network": history.best.to_dict() if history.best else None,
