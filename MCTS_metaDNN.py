@@ -6,15 +6,27 @@ What differs from MCTS.py is what a state is worth, half of which is predicted, 
 fitted now and then to all that was sampled.
 """
 
+import sys
+from pathlib import Path
+
+if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
+    sys.path.insert(0, here)
+
+from nasbench_dataset import command
+
+if __name__ == "__main__":
+    command.catch_signals()  # the imports below take a while
+
 import time
 from itertools import islice
 
 import numpy as np
 
 import checkpoint
+import keras_backend
 from arch_generator import State
 from MCTS import CP, GIVEN_UP, MCTS, pack_cells, unpack_cells
-from nasbench_dataset import InputError, cells, command
+from nasbench_dataset import InputError, cells
 from net_training import NetTrainer
 from search_command import build_parser, run_command
 
@@ -22,10 +34,10 @@ try:
     from scipy.stats import spearmanr
 
     import meta_dnn
-except (ImportError, ValueError) as error:  # Keras raises the latter for a backend that it does not know
+except (ImportError, InputError) as error:
     if __name__ != "__main__":
         raise
-    command.fail(f"Keras cannot be used ({error}); pip install -r requirements.txt, and see KERAS_BACKEND")
+    command.fail(error if isinstance(error, InputError) else f"{error}; pip install -r requirements.txt")
 
 ROLLOUTS = 10  # predicted rollouts of an evaluation, beside the true one
 FIT_EVERY = 100  # unique samples from one fit to the next
@@ -173,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if getattr(options, "guide", 0):
         raise InputError("--guide is of MCTS.py; here the Meta-DNN predicts: leave it out")
+    keras_backend.check()
     if not options.quiet:
         print(f"device   {meta_dnn.device()}")
     own = {"rollouts": options.rollouts, "fit_every": options.fit_every, "epochs": options.epochs}

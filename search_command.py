@@ -5,9 +5,8 @@ What is searched by is a class handed in, ``MCTS`` or one derived from it; nothi
 
 import argparse
 import json
-import math
+import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -19,9 +18,10 @@ import checkpoint
 from arch_generator import State, arch_generator
 from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
-from nasbench_dataset.files import write_atomically
-from nasbench_dataset.table import EMBEDDED, METRICS, default_path
+from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
+from nasbench_dataset.table import METRICS, default_path
 from net_training import LOOKUPS, NetTrainer
+from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
 
 if TYPE_CHECKING:  # imports point down: MCTS imports this
     from MCTS import MCTS
@@ -35,6 +35,13 @@ PRESETS = {  # what a preset sets where the option itself is not given; README: 
 }
 BACKUPS = ("first-parent", "path")
 PROGRESS_SECONDS = 0.2  # between two updates of the progress line
+OUTCOMES = {
+    "found": "the target was found",
+    "samples": "the wanted number of samples was reached before the target",
+    "exhausted": "EXHAUSTED: every state is closed, the target was not found",
+    "stalled": "STALLED: no new sample for --patience episodes, the target was not found",
+    "interrupted": "interrupted by the user before the target was found",
+}
 
 
 def build_parser(description: str) -> command.Parser:
@@ -54,7 +61,7 @@ def add_space_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     group.add_argument(
-        "--dataset", metavar="PATH",
+        "--dataset", type=command.path, metavar="PATH",
         help="a table made by nasbench_dataset.convert, or the original's JSON; without it"
         " nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate",
     )  # fmt: skip
@@ -101,7 +108,7 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
         help="stop as stalled after so many episodes without a new sample",
     )  # fmt: skip
     group.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR",
+        "--out", type=command.path, default=Path("results"), metavar="DIR",
         help="where the results go, and the search itself, to be resumed",
     )  # fmt: skip
     group.add_argument("--resume", action="store_true", help="go on with the search saved in --out")
@@ -118,7 +125,13 @@ def in_presets(option: str) -> str:
 
 
 def run_command(options, search_class: type["MCTS"], **search_options) -> int:
-    """Search as the command line says, report, and write the results."""
+    """Search as the command line says, report, and write the results; returns the exit status.
+
+    Raises
+    ------
+    InputError
+        If the search cannot begin, or its results could not be written; then its outcome has been told.
+    """
     preset = PRESETS[options.preset]
     vars(options).update({**preset, **vars(options)})
     search_options.update({name: getattr(options, name) for name in preset})
@@ -126,36 +139,59 @@ def run_command(options, search_class: type["MCTS"], **search_options) -> int:
     table = open_table(options.dataset)
     generator = arch_generator(options.max_nodes, options.max_edges)
     trainer = NetTrainer(table, generator, options.metric, options.lookup)
-    prepare_folder(options.out)
+    prepare_folder(options)
     with checkpoint.Checkpoint(options.out, options.save_every) as saves:
         saved = saved_search(saves, options)
-        seed = choose_seed(options, saved)
-        search = search_class(trainer, seed, **search_options)
-        saver = Saver(search, saves)
+        options.seed = choose_seed(options, saved)
+        search = search_class(trainer, options.seed, **search_options)
+        saver = Saver(search, saves, options)
         if saved:
             saver.restore(*saved)
-        else:
-            saves.clear()
+        stop_when_asked(search, options.quiet)
         if not options.quiet:
-            print(banner(search, table, seed), flush=True)
-        outcome = search_until_interrupted(search, saver, options)
-        saver.save(outcome)
-        summary = summarise(search, options, seed, outcome, saver.seconds)
-        print(closing_words(summary, options.out, saves), *search.closing_lines(), sep="\n", flush=True)
-        write_results(options.out, summary, options.resume)  # last: where it cannot, the outcome has been told
+            print(banner(search, table, options.seed), flush=True)
+        outcome = search_with_progress(search, saver, options)
+        try:
+            saver.finish(outcome)
+        finally:  # where the results could not be written, the outcome is told nevertheless
+            print(closing_words(saver, options.out), *search.closing_lines(), sep="\n", flush=True)
     return command.INTERRUPTED if outcome == "interrupted" else 0
 
 
+def prepare_folder(options) -> None:
+    """Create the results folder and see that it can be written to, before a search is spent on it."""
+    folder = options.out
+    try:
+        if options.resume and not folder.exists():
+            raise nothing_saved(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(None, "it cannot be written to")
+        checkpoint.check_names(folder)
+        with open(folder / TRACES, "a"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
+
+
 def saved_search(saves: checkpoint.Checkpoint, options) -> checkpoint.Saved | None:
-    """What is to be resumed; a search that could be resumed is not begun anew by mistake."""
+    """What is to be resumed; a search that could be resumed is not begun anew by mistake.
+
+    One that has ended stays, whole, until a new one saves itself for the first time.
+    """
     saved = saves.load()
     if options.resume:
         if saved is None:
-            raise InputError(f"no search is saved in --out {options.out}; start one without --resume")
+            raise nothing_saved(options.out)
         return saved
     if saved is not None and saved[0].get("outcome") not in FINISHED:
         raise InputError(f"an unfinished search is saved in --out {options.out}; add --resume, or choose another --out")
     return None
+
+
+def nothing_saved(folder: Path) -> InputError:
+    """The error for a folder in which there is nothing to be resumed."""
+    return InputError(f"no search is saved in --out {folder}; start one without --resume")
 
 
 def choose_seed(options, saved: checkpoint.Saved | None) -> int:
@@ -165,54 +201,119 @@ def choose_seed(options, saved: checkpoint.Saved | None) -> int:
     if saved is None:
         return random.SystemRandom().randrange(2**32)
     try:
-        return checkpoint.numbers([saved[0]["settings"]["seed"]], int, 0, math.inf, "seed")[0]
+        return checkpoint.numbers([saved[0]["settings"]["seed"]], int, 0, 10**LONGEST_NUMBER - 1, "seed")[0]
     except (LookupError, TypeError, ValueError) as error:
         raise checkpoint.damaged(error) from error
 
 
 class Saver:
-    """Saves a search now and then, with the time it has taken so far."""
+    """Saves a search with its summary, now and then, and at the end with its results.
 
-    def __init__(self, search: "MCTS", saves: checkpoint.Checkpoint):
-        self.search, self.saves, self.outcome = search, saves, None
+    Parameters
+    ----------
+    search : MCTS
+    saves : Checkpoint
+    options
+        Of the command line, ``seed`` being the one in use.
+
+    Attributes
+    ----------
+    summary : dict
+        As of the last save.
+    written : bool
+        Whether the folder has the results of the end.
+    """
+
+    def __init__(self, search: "MCTS", saves: checkpoint.Checkpoint, options):
+        self.search, self.saves, self.options = search, saves, options
+        self.summary, self.written = {}, False
         self._started = time.perf_counter()
-        self._reported = ""
-
-    @property
-    def seconds(self) -> float:
-        """Of this search, earlier parts included."""
-        return time.perf_counter() - self._started
+        self._told = ""  # the problem with saving that the user knows of
+        self._resumed = False
+        self._reported: int | None = None  # unique samples when this search had ended before and got its lines
 
     def __call__(self) -> None:
+        """Save if it is time to."""
         if self.saves.due and self.search.phase == "searching":  # a fit under way cannot be resumed
-            self.save()
+            self.summary = self._summarise("unfinished")
+            self._save(None, result_files(self.options.out, self.summary, None))
 
-    def save(self, outcome: str | None = None) -> None:
-        """Save; a failure is told once, and the search goes on."""
-        self.outcome = outcome
-        self.saves.save(self._saved)
-        if self.saves.problem and self.saves.problem != self._reported:
-            tqdm.write(f"warning: the search could not be saved: {self.saves.problem}", file=sys.stderr)
-        self._reported = self.saves.problem
+    def finish(self, outcome: str) -> None:
+        """Save with the results.
 
-    def _saved(self) -> checkpoint.Saved:
-        main, files = self.search.saved()
-        return {**main, "outcome": self.outcome, "seconds": self.seconds}, files
+        Raises
+        ------
+        InputError
+            If any of the results could not be written.
+        """
+        self.summary = self._summarise(outcome)
+        try:
+            results, unreadable = result_files(self.options.out, self.summary, self._reported), None
+        except OSError as error:
+            results, unreadable = {SUMMARY: summary_file(self.summary)}, error
+        if TRACES in results:
+            self._reported = self.summary["unique_samples"]
+        self._save(outcome, results)
+        if unreadable:
+            names = f"{TRACES} or {SUMMARIES} in {self.options.out}"
+            raise InputError(f"cannot read {names}: {unreadable.strerror}; mend that and go on with --resume")
+        if self.saves.problem:
+            self._write_unsaved(results)
+        else:
+            self.written = True
 
     def restore(self, main: dict, files: dict[str, bytes]) -> None:
-        """Take over a saved search."""
+        """Take over a saved search; InputError where it is damaged or another one."""
         self.search.restore(main, files)
+        samples = self.search.trainer.unique_samples
         try:
             self._started -= checkpoint.numbers([main["seconds"]], float, 0, 1e12, "seconds")[0]
-        except (LookupError, ValueError) as error:
+            # A save of an earlier version does not have it.
+            reported = main.get("reported", samples if main["outcome"] in FINISHED else None)
+            if reported is not None:
+                self._reported = checkpoint.numbers([reported], int, 0, samples, "reported")[0]
+        except (LookupError, TypeError, ValueError) as error:
             raise checkpoint.damaged(error) from error
+        self._resumed = True
+
+    def _summarise(self, outcome: str) -> dict:
+        return summarise(self.search, self.options, outcome, time.perf_counter() - self._started)
+
+    def _save(self, outcome: str | None, results: dict[str, bytes]) -> None:
+        """Save; a failure is told once, and the search goes on."""
+
+        def saved() -> checkpoint.Saved:
+            main, files = self.search.saved()
+            own = {"outcome": outcome, "seconds": self.summary["seconds"], "reported": self._reported}
+            return {**main, **own}, {**files, **results}
+
+        self.saves.save(saved)
+        if self.saves.problem and self.saves.problem != self._told:
+            tqdm.write(f"warning: the search could not be saved: {self.saves.problem}", file=sys.stderr)
+        self._told = self.saves.problem
+
+    def _write_unsaved(self, results: dict[str, bytes]) -> None:
+        """Write what can be told of a search whose end could not be saved, and contradicts no save that is there."""
+        folder = self.options.out
+        if self._resumed or self.saves.saves:  # from its last save it will come to its end, and its lines, again
+            names, advice = [SUMMARY], "make room and go on with --resume"
+        elif (folder / checkpoint.MAIN).exists():
+            names, advice = [TRACES, SUMMARIES], f"{folder} keeps the search before, but its line is in {SUMMARIES}"
+        else:
+            names, advice = [*results], ""
+        for name in names:
+            if name in results:
+                write_atomically(folder / name, results[name])
+        if advice and TRACES in results:
+            raise InputError(f"the end of the search could not be saved: {self.saves.problem}; {advice}")
+        self.written = SUMMARY in names
 
 
 def banner(search: "MCTS", table, seed: int) -> str:
     """What is about to be searched, where, and for what."""
     trainer, generator = search.trainer, search.generator
     lines = [
-        f"table    {table.describe()}",
+        f"table    {printable(table.describe())}",
         f"domain   up to {generator.max_nodes} vertices and {generator.max_edges} edges,"
         f" {trainer.metric} accuracy, {trainer.lookup} lookup",
         f"target   {trainer.target_accuracy:.7f}  {describe(trainer.target)}",
@@ -232,15 +333,18 @@ def describe(state: State | None) -> str:
     return json.dumps(state.to_dict(), sort_keys=True) if state else "none"
 
 
-def search_until_interrupted(search: "MCTS", saver: Saver, options) -> str:
-    """Search with a progress line and saves; Ctrl-C and SIGTERM end it after the episode under way."""
+def stop_when_asked(search: "MCTS", quiet: bool) -> None:
+    """From now on Ctrl-C, SIGTERM and a closed terminal end the search after the episode under way."""
 
-    def stop(number, frame):
+    def stop() -> None:
         search.stop_requested = True
-        signal.signal(number, signal.default_int_handler)  # a second one ends it at once
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    after_the_progress_line = "" if quiet else "\n"
+    command.catch_signals(stop, after_the_progress_line + "interrupted twice: ended at once, as of the last save")
+
+
+def search_with_progress(search: "MCTS", saver: Saver, options) -> str:
+    """Search with a progress line and saves; returns the outcome."""
     with Progress(search, options.samples, options.quiet) as progress:
 
         def report() -> None:
@@ -257,18 +361,20 @@ class Progress:
     def __init__(self, search: "MCTS", samples: int | None, quiet: bool):
         self.search, self.due, self.phase = search, 0.0, search.phase
         options = {"file": sys.stderr, "mininterval": 0, "miniters": 0}  # how often is decided here
-        silent, start = quiet or sys.stderr is None, search.trainer.unique_samples
+        start = search.trainer.unique_samples
         self.bar = tqdm(
-            desc=search.phase, initial=start, total=samples, unit=" unique samples", disable=silent, **options
+            desc=search.phase, initial=start, total=samples, unit=" unique samples", disable=quiet, **options
         )
 
     def __call__(self) -> None:
+        """Update the line if it is time to."""
         now = time.monotonic()
         if now >= self.due or self.phase != self.search.phase:
             self.due, self.phase = now + PROGRESS_SECONDS, self.search.phase
             self.show()
 
     def show(self) -> None:
+        """Update the line."""
         self.bar.set_description_str(self.phase, refresh=False)
         self.bar.set_postfix_str(self.search.status(), refresh=False)
         self.bar.update(self.search.trainer.unique_samples - self.bar.n)
@@ -281,78 +387,17 @@ class Progress:
         self.bar.close()
 
 
-def summarise(search: "MCTS", options, seed: int, outcome: str, seconds: float) -> dict:
-    """The content of summary.json."""
-    trainer = search.trainer
-    return {
-        "method": search.method,
-        "seed": seed,
-        "max_nodes": search.generator.max_nodes,
-        "max_edges": search.generator.max_edges,
-        "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
-        "metric": trainer.metric,
-        "lookup": trainer.lookup,
-        "cp": search.cp,
-        "outcome": outcome,
-        "best_accuracy": trainer.best_accuracy,
-        "best_network": trainer.best.to_dict() if trainer.best else None,
-        "unique_samples": trainer.unique_samples,
-        "lookups": trainer.counter,
-        "episodes": search.episodes,
-        "tree_nodes": len(search.tree),
-        "seconds": round(seconds, 3),
-        "trace": [list(pair) for pair in trainer.best_trace],
-        "preset": options.preset,
-        "backup": search.backup,
-        "close_exhausted": search.close_exhausted,
-        "guide": search.guide_every,
-        **search.details(),
-    }
-
-
-def prepare_folder(folder: Path) -> None:
-    """Create the results folder and see that it can be written to, before a search is spent on it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "result.txt", "a"):
-            pass
-        if (folder / "summary.json").is_dir():
-            raise IsADirectoryError(None, "summary.json there is a folder")
-    except OSError as error:
-        raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
-
-
-def write_results(folder: Path, summary: dict, resumed: bool) -> None:
-    """summary.json of this search; for a finished one also a line appended to result.txt."""
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    if summary["outcome"] not in FINISHED:
-        return
-    path, line = folder / "result.txt", (json.dumps(summary["trace"]) + "\n").encode()
-    try:
-        lines = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; mend that and go on with --resume") from error
-    if not (resumed and lines.endswith(line)):  # else it had ended before and was resumed once more
-        write_atomically(path, lines + line)
-
-
-FINISHED = ("found", "samples", "exhausted", "stalled")
-OUTCOMES = {
-    "found": "the target was found",
-    "samples": "the wanted number of samples was reached before the target",
-    "exhausted": "EXHAUSTED: every state is closed, the target was not found",
-    "stalled": "STALLED: no new sample for --patience episodes, the target was not found",
-    "interrupted": "interrupted by the user before the target was found",
-}
-
-
-def closing_words(summary: dict, folder: Path, saves: checkpoint.Checkpoint) -> str:
+def closing_words(saver: Saver, folder: Path) -> str:
     """What a search ended with."""
+    summary, saves = saver.summary, saver.saves
+    outcome = summary["outcome"]
+    where = f"; results in {folder}/" if saver.written else ""
+    advice = "; go on with --resume" if outcome == "interrupted" and not saves.problem else ""
     return (
-        f"{summary['outcome']}: {OUTCOMES[summary['outcome']]}\n"
+        f"{outcome}: {OUTCOMES[outcome]}\n"
         f"best {summary['best_accuracy']:.7f}  {json.dumps(summary['best_network'], sort_keys=True)}\n"
         f"{summary['unique_samples']:,} unique samples, {summary['lookups']:,} lookups,"
         f" {summary['episodes']:,} episodes, {summary['tree_nodes']:,} tree nodes, {summary['seconds']:.1f} s;"
-        f" seed {summary['seed']}; results in {folder}/\n"
-        f"{saves.describe()}{'; go on with --resume' * (summary['outcome'] == 'interrupted' and not saves.problem)}"
+        f" seed {summary['seed']}{where}\n"
+        f"{saves.describe()}{advice}"
     )

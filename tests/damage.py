@@ -1,8 +1,12 @@
-"""What the property-based tests share: damage to bytes, and wrong values put into a document."""
+"""What several tests share: damage to bytes, wrong values put into a document, and file operations that fail."""
 
 import copy
+import os
 
+import pytest
 from hypothesis import strategies as st
+
+import checkpoint
 
 WRONG = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 30), st.integers(), st.floats(), st.text(max_size=3),
@@ -36,3 +40,36 @@ def altered(data: st.DataObject, document: object) -> object:
     elif isinstance(parent, list):
         parent.insert(data.draw(st.integers(0, len(parent))), parent[key])
     return whole[0]
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in the program may go on after it."""
+
+
+def limit_operations(monkeypatch: pytest.MonkeyPatch, left: int, error: BaseException) -> None:
+    """Let so many file operations pass, half a write at the end of them, and fail from then on."""
+    write, replace, unlink = checkpoint._write_through, os.replace, checkpoint.Path.unlink
+
+    def allowed() -> bool:
+        nonlocal left
+        left -= 1
+        return left >= 0
+
+    def limited_write(path, content):
+        if not allowed():
+            path.write_bytes(content[: len(content) // 2])
+            raise error
+        write(path, content)
+
+    def limited(operation):
+        def call(*arguments, **options):
+            if not allowed():
+                raise error
+            operation(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(checkpoint, "_write_through", limited_write)
+    monkeypatch.setattr(checkpoint.os, "replace", limited(replace))
+    if isinstance(error, Killed):
+        monkeypatch.setattr(checkpoint.Path, "unlink", limited(unlink))

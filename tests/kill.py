@@ -1,7 +1,9 @@
 """Kill searches at random moments and resume them: ``python tests/kill.py --rounds 200``.
 
-A round starts or resumes a search as a user would and kills it by SIGKILL after a random time. When a search has
-ended, everything it saved has to equal, bit for bit, what an uninterrupted search saved; then the next one begins.
+Every search begins in a folder that holds one with another seed, which has ended. A round starts or resumes it as a
+user would and kills it by SIGKILL after a random time. Then the folder has to hold one of the two, whole, and the summary
+of the same. When a search has ended, everything it saved has to equal, bit for bit, what an uninterrupted search saved;
+then the next one begins.
 """
 
 import argparse
@@ -15,7 +17,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NAMES = "search", "nodes", "dangling_nodes", "guide", "predictions"  # and summary.json; weights are in search, as a digest
+sys.path.insert(0, str(ROOT))
+
+from checkpoint import Checkpoint  # noqa: E402
+
+NAMES = "search", "nodes", "dangling_nodes", "guide", "predictions"  # weights are in search, as a digest
+EARLIER = "--seed", "99", "--samples", "3"  # of the search that is there before
 
 
 def outcome_of(folder: Path) -> dict:
@@ -23,27 +30,34 @@ def outcome_of(folder: Path) -> dict:
     saved = {name: json.loads((folder / name).read_text()) for name in NAMES if (folder / name).exists()}
     saved["summary"] = json.loads((folder / "summary.json").read_text())
     saved["result"] = (folder / "result.txt").read_text()
-    for part in (saved["search"], saved["summary"]):
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for part in (saved["search"], saved["summary"], *lines):
         part.pop("seconds"), part.pop("sha256", None)
         part["fits"] = [fit[:2] for fit in part.get("fits", [])]
-    return saved
+    return {**saved, "results": lines}
 
 
-def command(script: str, folder: Path, *options: str) -> list[str]:
-    """A search; resumed where one is saved."""
-    saved = any((folder / name).exists() for name in ("search", "search.new"))
-    return [sys.executable, script, "--out", str(folder), *options, *["--resume"] * saved]
+def seed_in(folder: Path) -> int:
+    """The seed of the search in a folder, which is whole, and whose summary belongs to it."""
+    with Checkpoint(folder) as saves:
+        main, _ = saves.load()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["seed"] == main["settings"]["seed"] and summary["unique_samples"] == len(main["samples"])
+    assert summary["outcome"] == (main["outcome"] or "unfinished")
+    assert summary["outcome"] != "unfinished" or str(summary["seed"]) != EARLIER[1]
+    return summary["seed"]
 
 
-def start(script: str, folder: Path, options: list[str]) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command(script, folder, *options), cwd=ROOT, text=True, **pipes)
+def start(script: str, folder: Path, options: list[str], resume: bool) -> subprocess.Popen:
+    """Start or resume a search."""
+    command = [sys.executable, script, "--out", str(folder), *options, *(["--resume"] if resume else [])]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def uninterrupted(folder: Path, script: str, options: list[str]) -> tuple[float, float]:
     """One whole search; the seconds that it took, from its start and from the first line that it printed."""
     started = time.perf_counter()
-    process = start(script, folder, options)
+    process = start(script, folder, options, resume=False)
     process.stdout.readline()
     first_line = time.perf_counter()
     _, errors = process.communicate()
@@ -51,9 +65,8 @@ def uninterrupted(folder: Path, script: str, options: list[str]) -> tuple[float,
     return time.perf_counter() - started, time.perf_counter() - first_line
 
 
-def round_of(folder: Path, script: str, options: list[str], longest: tuple[float, float] | None, rng: random.Random) -> bool:
-    """One start and, unless it ends before, one kill, or none without ``longest``; whether it ended by itself."""
-    process = start(script, folder, options)
+def round_of(process: subprocess.Popen, longest: tuple[float, float] | None, rng: random.Random) -> bool:
+    """One kill of a search that was started, or none without ``longest``; whether it ended by itself before."""
     late = longest is not None and rng.random() < 0.5  # else nearly all would hit imports, which can take longest
     if late:
         process.stdout.readline()
@@ -62,9 +75,6 @@ def round_of(folder: Path, script: str, options: list[str], longest: tuple[float
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return False
-    if process.returncode == 2 and "no search is saved" in errors:  # killed while it wrote the very first save
-        (folder / "search.new").unlink(missing_ok=True)
         return False
     assert process.returncode == 0, errors
     return True
@@ -77,17 +87,22 @@ def kill_rounds(kills: int, script: str, options: list[str], seed: int) -> tuple
     """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+        earlier, whole, cut = (Path(folder) / name for name in ("earlier", "whole", "cut"))
+        uninterrupted(earlier, script, [*options, *EARLIER])
+        shutil.copytree(earlier, whole)
+        shutil.copytree(earlier, cut)
         longest = tuple(0.6 * seconds for seconds in uninterrupted(whole, script, options))
         finished = resumable = 0
         while kills > 0 or not finished:
-            if round_of(cut, script, options, longest if kills > 0 else None, rng):
+            begun = seed_in(cut) != seed_in(earlier)
+            if round_of(start(script, cut, options, begun), longest if kills > 0 else None, rng):
                 assert outcome_of(cut) == outcome_of(whole)
                 shutil.rmtree(cut)
+                shutil.copytree(earlier, cut)
                 finished += 1
             else:
                 kills -= 1
-                resumable += (cut / "search").exists()
+                resumable += seed_in(cut) != seed_in(earlier)
     return finished, resumable
 
 

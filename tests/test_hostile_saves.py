@@ -1,5 +1,6 @@
 """Whatever is done to the files of a saved search: refused in one line, or as good as what a search saves."""
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -65,14 +66,13 @@ def resume(folder, new) -> MCTS.MCTS:
     """As the command does it: load, restore, go on, save, summarise."""
     with Checkpoint(folder) as saves:
         found = search_command.saved_search(saves, OPTIONS)
-        seed = search_command.choose_seed(OPTIONS, found)
+        options = argparse.Namespace(**vars(OPTIONS))
+        options.seed, options.out = search_command.choose_seed(OPTIONS, found), folder
         search = new()
-        saver = search_command.Saver(search, saves)
+        saver = search_command.Saver(search, saves, options)
         saver.restore(*found)
-        outcome = search.search(search.trainer.unique_samples + 12, patience=300)
-        saver.save(outcome)
+        saver.finish(search.search(search.trainer.unique_samples + 12, patience=300))
         assert saves.problem == ""
-        json.dumps(search_command.summarise(search, OPTIONS, seed, outcome, saver.seconds), allow_nan=False)
         new().restore(*saves.load())
     return search
 

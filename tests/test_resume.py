@@ -13,10 +13,10 @@ import jsonpickle
 import pytest
 from conftest import ROOT as PROJECT
 from conftest import EMBEDDED_TABLE, assert_refused, run
+from damage import Killed, limit_operations
 from kill import kill_rounds, outcome_of
 
 import checkpoint
-import search_command
 from arch_generator import arch_generator
 from checkpoint import Checkpoint
 from MCTS import MCTS, main
@@ -183,39 +183,6 @@ def test_kills_of_a_search_with_the_meta_dnn(tmp_path):
     assert any(kill_rounds(3, str(script), options.split(), seed)[1] for seed in range(2, 8))
 
 
-class Killed(BaseException):
-    """Not an Exception: nothing in the program may go on after it."""
-
-
-def limit_operations(monkeypatch, left: int, error: BaseException) -> None:
-    """Let so many file operations pass, half a write at the end of them, and fail from then on."""
-    write, replace, unlink = checkpoint._write_through, os.replace, checkpoint.Path.unlink
-
-    def allowed() -> bool:
-        nonlocal left
-        left -= 1
-        return left >= 0
-
-    def limited_write(path, content):
-        if not allowed():
-            path.write_bytes(content[: len(content) // 2])
-            raise error
-        write(path, content)
-
-    def limited(operation):
-        def call(*arguments, **options):
-            if not allowed():
-                raise error
-            operation(*arguments, **options)
-
-        return call
-
-    monkeypatch.setattr(checkpoint, "_write_through", limited_write)
-    monkeypatch.setattr(checkpoint.os, "replace", limited(replace))
-    if isinstance(error, Killed):
-        monkeypatch.setattr(checkpoint.Path, "unlink", limited(unlink))
-
-
 @pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "disk full"])
 def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(tmp_path, monkeypatch, error):
     """Then the same once more while that is tidied up, and a save after it works."""
@@ -288,35 +255,6 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
     assert run("MCTS.py", *options, 300, "--out", cut, "--resume").returncode == 0
     (cut / "result.txt").write_text((cut / "result.txt").read_text().splitlines(keepends=True)[-1])  # two ends, one search
     assert outcome_of(cut) == outcome_of(whole)
-
-
-def test_a_line_of_results_that_does_not_fit(tmp_path, monkeypatch, capsys):
-    """The outcome is told, nothing is half written, and --resume writes what is missing."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    write = search_command.write_atomically
-
-    def full(path, content):
-        if path.name == "result.txt":
-            raise InputError(f"cannot write {path}: No space left on device")
-        write(path, content)
-
-    options = ["--max-nodes", "4", "--seed", "1", "--samples", "9", "--out", str(tmp_path), *EMBEDDED_TABLE, "--quiet"]
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="result.txt: No space left"):
-        patch.setattr(search_command, "write_atomically", full)
-        main(options)
-    assert capsys.readouterr().out.startswith("samples: ")
-    assert (tmp_path / "result.txt").read_text() == ""
-    for _ in range(2):
-        assert main([*options, "--resume"]) == 0
-        assert len((tmp_path / "result.txt").read_text().splitlines()) == 1
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
-def test_output_that_does_not_fit(tmp_path):
-    command = f"{sys.executable} MCTS.py {' '.join(EMBEDDED_TABLE)} --max-nodes 4 --seed 0 --quiet --out {tmp_path}"
-    result = subprocess.run(f"{command} >/dev/full", shell=True, cwd=PROJECT, capture_output=True, text=True)
-    assert_refused(result, "cannot write the output: No space left on device")
-    assert json.loads((tmp_path / "search").read_text())["outcome"] == "found"
 
 
 # --- the command ------------------------------------------------------------------------------
