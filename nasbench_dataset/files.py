@@ -45,7 +45,7 @@ def read_regular(path: str | Path, limit: int) -> bytes:
         size = check_regular(file.fileno()).st_size
         if size > limit:
             raise TooLarge(errno.EFBIG, f"it has {size:,} bytes, where at most {limit:,} are read")
-        return file.read(limit)
+        return file.read(size)
 
 
 def check_regular(file: int | str | Path) -> os.stat_result:
