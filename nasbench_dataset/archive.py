@@ -7,7 +7,11 @@ known ``train_seconds`` and the same at fewer epochs, ``valid_4``, ``train_secon
 ``trainable_parameters`` [n] those are checked. Other arrays are ignored.
 """
 
+import io
 import math
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,14 +20,19 @@ from typing import IO
 import numpy as np
 
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.runs import BUDGETS, Findings
+from nasbench_dataset.files import printable
+from nasbench_dataset.runs import BUDGETS, LONGEST_TRAINING, Findings
+from nasbench_dataset.sources import open_source
 from nasbench_dataset.table import METRICS, Table, length_for
 
 COLUMNS = (*METRICS, "train_seconds", *(f"{name}_{b}" for b in BUDGETS[:-1] for name in ("valid", "train_seconds")))
+LARGEST = 1 << 30  # bytes of an archive; one of all cells and columns has at most 50 million
+MOST = 1_000_000  # rows; there are 423,624 cells
+_LONGEST_READ = 1 << 20  # bytes: arrays are read in smaller pieces, and a list of 10,000 arrays is shorter
 _INNER = cells.MAX_VERTICES - 2
 _UNUSABLE = (  # what numpy and zipfile raise for damaged archives, and encrypted ones
     *(ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(OverflowError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
 
 
@@ -37,14 +46,16 @@ def read_npz(path: str | Path) -> tuple[Table, Findings]:
         outside 0..1, or gives a cell twice; or if it has no cell that NAS-Bench-101 stores.
     """
     try:
-        arrays = _read_arrays(path)
+        with _Pieces(open_source(path, LARGEST)) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, about damaged or old headers
+            arrays = _read_arrays(file)
         described, columns = _checked(arrays)
         indices, findings = _indices(described, arrays.get("trainable_parameters"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except _UNUSABLE as error:
         raise InputError(
-            f"{path} is not a usable .npz of cells: {' '.join(str(error).split())};"
+            f"{path} is not a usable .npz of cells: {printable(error, 300)};"
             " nasbench_dataset/README.md lists its fields"
         ) from error
     stored = indices != cells.NOT_A_CELL
@@ -55,17 +66,34 @@ def read_npz(path: str | Path) -> tuple[Table, Findings]:
     return Table(table, Path(path).name, measured=True), findings
 
 
-def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+class _Pieces(io.BufferedReader):
+    """A file of which no large piece is read at once, as zipfile does with a false list of what is in an archive."""
+
+    def __init__(self, file: io.BufferedReader):
+        super().__init__(file.detach())
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = _LONGEST_READ + 1 if size is None or size < 0 else min(size, _LONGEST_READ + 1)
+        piece = super().read(wanted)
+        if len(piece) > _LONGEST_READ:
+            raise ValueError(f"its list of arrays has more than {_LONGEST_READ:,} bytes")
+        return piece
+
+
+def _read_arrays(file: io.BufferedReader) -> dict[str, np.ndarray]:
     """The arrays that a table is made of. Sizes are checked first, so that a false one reserves no memory."""
     arrays = {}
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
+        present = set(archive.namelist())
         for name in ("vertices", "edge_bits", "operations", "trainable_parameters", *COLUMNS):
-            if f"{name}.npy" not in archive.namelist():
+            if f"{name}.npy" not in present:
                 continue
+            if archive.getinfo(f"{name}.npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"its {name} is compressed in another way than numpy does it")
             with archive.open(f"{name}.npy") as member:
                 shape, dtype = _declared(member)
-            fits = len(shape) in (1, 2) and 0 < math.prod(shape) <= _INNER * cells.cell_count()
-            if not fits or dtype.kind not in "iuf":
+            most = (_INNER if name == "operations" else 1) * MOST
+            if len(shape) not in (1, 2) or not 0 < math.prod(shape) <= most or dtype.kind not in "iuf":
                 raise ValueError(f"its {name} has the shape {shape} of {dtype.name[:20]}")
             with archive.open(f"{name}.npy") as member:
                 arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
@@ -74,11 +102,10 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 def _declared(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """The shape and type of an array that is about to be read."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
-    if version not in readers:
-        raise ValueError(f"its arrays have version {version} of numpy's format")
-    shape, _, dtype = readers[version](member)
+    if version != (1, 0):  # the others are for headers of more than 64 KB, which may be of any size
+        raise ValueError(f"its arrays have version {version} of numpy's format, not (1, 0)")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
     return shape, dtype
 
 
@@ -98,9 +125,9 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.n
             wanted = "float" if kinds == "f" else "integer"
             raise ValueError(f"its {name} is {values.dtype} {values.shape}, not {wanted} {shape}")
     for name, values in columns.items():
-        highest = np.inf if name.startswith("train_seconds") else 1
-        if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest) & np.isfinite(values))):
-            raise ValueError(f"its {name} has values outside 0..{'' if highest == np.inf else highest}")
+        highest = LONGEST_TRAINING if name.startswith("train_seconds") else 1
+        if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest))):
+            raise ValueError(f"its {name} has values outside 0..{highest:g}")
     return list(zip(*(arrays[name].tolist() for name in ("vertices", "edge_bits", "operations")))), columns
 
 

@@ -62,26 +62,38 @@ def from_dict(cell: dict) -> tuple[Operations, int]:
     try:
         matrix, names = cell["adj_mat"], cell["node_list"]
         vertices = len(names)
+        if not MIN_VERTICES <= vertices <= MAX_VERTICES:
+            raise ValueError(f"a cell has {MIN_VERTICES} to {MAX_VERTICES} vertices, not {vertices}")
         if len(matrix) != vertices or any(len(row) != vertices for row in matrix):
             raise ValueError(f"adj_mat is not a {vertices} x {vertices} matrix, one row for each name in node_list")
-    except (TypeError, KeyError) as error:
+        if names[0] != "input" or names[-1] != "output":
+            raise ValueError("node_list does not begin with 'input' and end with 'output'")
+    except (TypeError, KeyError, IndexError) as error:
         raise ValueError("a cell is an object with a matrix 'adj_mat' and a list 'node_list'") from error
-    if not MIN_VERTICES <= vertices <= MAX_VERTICES:
-        raise ValueError(f"a cell has {MIN_VERTICES} to {MAX_VERTICES} vertices, not {vertices}")
-    if names[0] != "input" or names[-1] != "output":
-        raise ValueError("node_list does not begin with 'input' and end with 'output'")
     if unknown := [name for name in names[1:-1] if name not in OPERATIONS]:
-        raise ValueError(f"unknown operation {unknown[0]!r}; known: {', '.join(OPERATIONS)}")
+        raise ValueError(f"unknown operation {shown(unknown[0])}; known: {', '.join(OPERATIONS)}")
+    return tuple(OPERATIONS.index(name) for name in names[1:-1]), _edges_of(matrix)
+
+
+def _edges_of(matrix: list) -> int:
+    """The edges of a square matrix; ValueError where it is not strictly upper-triangular of 0 and 1."""
     edges = 0
     for x, row in enumerate(matrix):
         for y, entry in enumerate(row):
             if entry not in (0, 1):
-                raise ValueError(f"adj_mat has {entry!r}, which is neither 0 nor 1")
+                raise ValueError(f"adj_mat has {shown(entry)}, which is neither 0 nor 1")
             if entry and y <= x:
                 raise ValueError("adj_mat is not strictly upper-triangular")
             if entry:
                 edges |= edge_bit(x, y)
-    return tuple(OPERATIONS.index(name) for name in names[1:-1]), edges
+    return edges
+
+
+def shown(value: object) -> str:
+    """A value out of a file for a message; only the type of what is neither text nor a number, and may be of any size."""
+    if isinstance(value, str):
+        return repr(value[:50])
+    return f"{value!r:.50}" if isinstance(value, (int, float)) else f"something of type {type(value).__name__}"
 
 
 def neighbours(operations: Operations, edges: int) -> list[tuple[Operations, int]]:

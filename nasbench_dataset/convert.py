@@ -5,114 +5,33 @@ Supported sources, told apart by their content:
 - the files of NAS-Bench-101 itself, nasbench_only108.tfrecord and nasbench_full.tfrecord (official.py);
 - the pickles that NASLib and NASBenchAPI have made of them (pickled.py);
 - a numpy archive (archive.py);
-- the JSON file of the original AlphaX repository, one object whose keys are cells,
-  ``json.dumps({"adj_mat": ..., "node_list": ...}, sort_keys=True)``, and whose values are accuracies in 0..1.
+- the JSON file of the original AlphaX repository (original.py).
+
+Where Python does not look into the current folder for packages (PYTHONSAFEPATH), ``python nasbench_dataset/convert.py
+SOURCE DEST`` does the same.
 """
 
 import json
-from collections import Counter
+import os
+import sys
 from pathlib import Path
+
+if not __package__:  # run as a file: ``python nasbench_dataset/convert.py``, which finds the package by itself
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.archive import read_npz
+from nasbench_dataset.files import printable
 from nasbench_dataset.fit_surrogate import BEST
 from nasbench_dataset.official import SHA256, read_tfrecord
+from nasbench_dataset.original import read_json
 from nasbench_dataset.pickled import is_nasbenchapi, read_pickled
+from nasbench_dataset.plain_pickle import load_plain
 from nasbench_dataset.runs import Runs
-from nasbench_dataset.table import FORMAT, METRICS, Table, from_entries, load, load_plain, save
-from nasbench_dataset.tfrecord import looks_like_records
-
-
-def read_json(path: str | Path, column: str = "test") -> tuple[Table, Counter]:
-    """Read the original's JSON format.
-
-    Parameters
-    ----------
-    path : path
-    column : str
-        Which accuracy the values are.
-
-    Returns
-    -------
-    table : Table
-    found : Counter
-        ``"cells"`` taken, ``"not stored"`` (a cell that NAS-Bench-101 does not store in that form) and
-        ``"not a cell"`` (a key that is no cell at all) left out.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is not such a file, has an accuracy that is no number in 0..1 or gives a cell
-        twice, or if nothing in it is a NAS-Bench-101 cell.
-    """
-    entries: dict[int, float] = {}
-    found: Counter = Counter()
-    for key, accuracy in _json_pairs(path):
-        if type(accuracy) not in (int, float) or not 0 <= accuracy <= 1:
-            raise InputError(f"{path}: the accuracy of {key[:200]} is {accuracy!r:.50}; accuracies are numbers from 0 to 1")
-        index = _index_of_key(key)
-        if index is None or index == cells.NOT_A_CELL:
-            found["not a cell" if index is None else "not stored"] += 1
-        elif index in entries:
-            raise InputError(f"{path}: the cell {key[:200]} is given twice; keep one of them")
-        else:
-            entries[index] = float(accuracy)
-            found["cells"] += 1
-    if not entries:
-        raise InputError(
-            f"{path}: none of its {found.total():,} entries is a NAS-Bench-101 cell; keys must be"
-            ' json.dumps({"adj_mat": ..., "node_list": ...}, sort_keys=True)'
-        )
-    return from_entries(column, entries, Path(path).name, measured=True), found
-
-
-def _json_pairs(path: str | Path) -> list[tuple[str, object]]:
-    """The entries of the outermost object, repeated keys included."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            pairs = json.load(file, object_pairs_hook=lambda pairs: pairs)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        raise InputError(f"{path} is not one JSON object of cells and accuracies")
-    return pairs
-
-
-def _index_of_key(key: str) -> int | None:
-    """The index of a cell in JSON; ``NOT_A_CELL`` where it is not a stored form, None for anything else."""
-    try:
-        cell = json.loads(key)
-        if isinstance(cell, dict) and cell.get("node_list", [])[-1:] == ["term"]:  # finished cells of a search
-            cell["node_list"].pop()
-        return cells.index(*cells.from_dict(cell))
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def format_of(path: str | Path) -> str:
-    """``"tfrecord"``, ``"npz"``, ``"json"`` or ``"pickle"`` (whatever is none of the others), by the content.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError(None, "it is no regular file")
-        with open(path, "rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise InputError(f"cannot read the table {path}: {error.strerror}; name a file") from error
-    if looks_like_records(start):
-        return "tfrecord"
-    if start.startswith(b"PK"):
-        return "npz"
-    return "json" if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "pickle"
+from nasbench_dataset.sources import format_of
+from nasbench_dataset.table import FORMAT, METRICS, Table, check_destination, load, save
 
 
 def open_table(path: str | Path) -> Table:
@@ -171,7 +90,7 @@ def _from_tfrecord(path: str | Path) -> tuple[Table, list[str]]:
     runs, digest = read_tfrecord(path)
     official = SHA256.get(digest)
     verdict = f"the official {official}" if official else "not that of an official file"
-    name = f"NAS-Bench-101, {official or Path(path).name}"
+    name = f"NAS-Bench-101, {official}" if official else f"{Path(path).name}, laid out as NAS-Bench-101's files"
     return _mean(path, runs, name), [f"tfrecord of {runs.total:,} runs", f"SHA256 {digest}: {verdict}", *runs.report()]
 
 
@@ -223,18 +142,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("dest", help="the table to write")
     parser.add_argument("--metric", choices=METRICS, default="test", help="which accuracy a JSON file holds")
     options = parser.parse_args(argv)
+    check_destination(options.dest)  # before reading, which takes minutes
+    if all(map(os.path.exists, (options.source, options.dest))) and os.path.samefile(options.source, options.dest):
+        raise InputError(f"{options.dest} is the source itself, which the table would replace; name another file")
     table, lines = read(options.source, options.metric)
     save(table, options.dest)
     table = load(options.dest)  # what is reported is what was written
-    print(f"{options.source}: {lines[0]}")
-    print(*lines[1:], sep="\n")
-    for name in table.columns:
-        print(cells_by_vertices(table, name))
-    for metric in METRICS:
-        if not np.isnan(table.columns.get(metric, np.nan)).all():
-            print(best_cell(table, metric))
-    print(f"{options.dest}: {table.describe()}")
+    for line in (f"{options.source}: {lines[0]}", *lines[1:], *summary(table), f"{options.dest}: {table.describe()}"):
+        print(printable(line))
     return 0
+
+
+def summary(table: Table) -> list[str]:
+    """How many cells each column has, and the best of them."""
+    bests = [metric for metric in METRICS if not np.isnan(table.columns.get(metric, np.nan)).all()]
+    return [cells_by_vertices(table, name) for name in table.columns] + [best_cell(table, metric) for metric in bests]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+if not __package__:  # run as a file: ``python nasbench_dataset/fit_surrogate.py``, which finds the package by itself
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 
 from nasbench_dataset import InputError, cells, command, features, table

@@ -3,11 +3,16 @@
 Every record is a run: a JSON list of the hash of its cell, the epochs, the adjacency matrix row by row as a
 string of 0 and 1, the operations joined by commas, and in base64 a protobuf message of class ``ModelMetrics``,
 with evaluations at the start, half way and at the end.
+
+What the reader of NAS-Bench-101 itself (nasbench/api.py) takes is taken here, too: base64 with line breaks, any
+hash, further fields of a message. A run that lacks something is left out and counted.
 """
 
 import base64
 import hashlib
 import json
+import math
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from tqdm import tqdm
 
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.runs import Runs
+from nasbench_dataset.sources import open_source
 from nasbench_dataset.tfrecord import read_records
 
 SHA256 = {  # of the files as published
@@ -23,12 +29,12 @@ SHA256 = {  # of the files as published
     "3d64db8180fb1b0207212f9032205064312b6907a3bbc81eabea10db2f5c7e9c": "nasbench_full.tfrecord",
 }
 EVALUATION_FIELDS = ("current_epoch", "training_time", "train_accuracy", "validation_accuracy", "test_accuracy")
-AT_END = 2  # the evaluation at the end of a training
+EVALUATIONS, AT_END = 3, 2  # of every run; the one at the end of its training
 
 
 @lru_cache(maxsize=None)
 def metrics_class() -> type:
-    """The protobuf class ``ModelMetrics``.
+    """The protobuf class ``ModelMetrics``. A number that a message lacks reads as NaN, which is no accuracy.
 
     Raises
     ------
@@ -43,7 +49,8 @@ def metrics_class() -> type:
     file = descriptor_pb2.FileDescriptorProto(name="model_metrics.proto", package="nasbench", syntax="proto2")
     evaluation = file.message_type.add(name="EvaluationData")
     for number, name in enumerate(EVALUATION_FIELDS, 1):
-        evaluation.field.add(name=name, number=number, type=field.TYPE_DOUBLE, label=field.LABEL_OPTIONAL)
+        kind = {"type": field.TYPE_DOUBLE, "label": field.LABEL_OPTIONAL, "default_value": "nan"}
+        evaluation.field.add(name=name, number=number, **kind)
     metrics = file.message_type.add(name="ModelMetrics")
     metrics.field.add(
         name="evaluation_data",
@@ -76,30 +83,39 @@ def add_record(runs: Runs, record: bytes) -> None:
         raise ValueError("it is not a JSON list of five entries") from error
     if not (isinstance(adjacency, str) and isinstance(operations, str) and isinstance(encoded, str)):
         raise ValueError("its matrix, operations or metrics are not strings")
-    metrics = parse_metrics(encoded)
-    end = metrics.evaluation_data[AT_END]
-    runs.add(
-        cell_of(adjacency, operations),
-        epochs,
-        end.test_accuracy,
-        end.validation_accuracy,
-        end.training_time,
-        metrics.trainable_parameters,
-        encoded,
-    )
+    message = decoded(encoded)
+    metrics = parse_metrics(message)
+    test, valid, seconds = at_end(metrics)
+    runs.add(cell_of(adjacency, operations), epochs, test, valid, seconds, metrics.trainable_parameters, message)
 
 
-def parse_metrics(encoded: str) -> Any:
-    """The ``ModelMetrics`` in base64; raises ValueError where it is none, or has no evaluation at the end."""
+def decoded(encoded: str) -> bytes:
+    """What base64 stands for; raises ValueError where it is none.
+
+    White space in it means nothing: the published writers of this family break lines after 76 characters.
+    """
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError as error:
+        raise ValueError("its metrics are not base64") from error
+
+
+def parse_metrics(message: bytes) -> Any:
+    """The ``ModelMetrics`` in a message; raises ValueError where it is none."""
     from google.protobuf.message import DecodeError
 
     try:
-        metrics = metrics_class().FromString(base64.b64decode(encoded, validate=True))
-    except (ValueError, DecodeError) as error:
-        raise ValueError("its metrics are not a base64 protobuf message") from error
-    if len(metrics.evaluation_data) <= AT_END:
-        raise ValueError(f"it has {len(metrics.evaluation_data)} evaluations, not {AT_END + 1}")
-    return metrics
+        return metrics_class().FromString(message)
+    except DecodeError as error:
+        raise ValueError("its metrics are no protobuf message") from error
+
+
+def at_end(metrics: Any) -> tuple[float, float, float]:
+    """Test and validation accuracy and the seconds at the end of a training; NaN what is not known."""
+    if len(metrics.evaluation_data) != EVALUATIONS:  # so that which one is at the end cannot be told
+        return math.nan, math.nan, math.nan
+    end = metrics.evaluation_data[AT_END]
+    return end.test_accuracy, end.validation_accuracy, end.training_time
 
 
 def read_tfrecord(path: str | Path) -> tuple[Runs, str]:
@@ -118,7 +134,8 @@ def read_tfrecord(path: str | Path) -> tuple[Runs, str]:
     """
     metrics_class()
     runs, sha = Runs(), hashlib.sha256()
-    size = Path(path).stat().st_size if Path(path).is_file() else None
+    with open_source(path) as file:
+        size = os.fstat(file.fileno()).st_size
     with tqdm(total=size, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
 
         def saw(chunk: bytes) -> None:

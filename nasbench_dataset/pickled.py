@@ -14,7 +14,7 @@ import numpy as np
 
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.official import cell_of
-from nasbench_dataset.runs import Runs
+from nasbench_dataset.runs import Runs, is_number
 
 
 def is_nasbenchapi(content: dict) -> bool:
@@ -41,16 +41,15 @@ def read_pickled(path: str | Path, content: dict) -> Runs:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             layout = "NASBenchAPI" if nasbenchapi else "NASLib"
-            raise InputError(f"{path}: the entry {key!r:.50} is not laid out as in {layout}'s file: {reason}") from error
+            where = f"{path}: the entry {cells.shown(key)}"
+            raise InputError(f"{where} is not laid out as in {layout}'s file: {reason}") from error
     return runs
 
 
 def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
     fixed, budgets = entry
-    matrix, names = np.asarray(fixed["module_adjacency"]), list(fixed["module_operations"])
-    if matrix.shape != (len(names), len(names)):
-        raise ValueError(f"its matrix has the shape {matrix.shape}, with {len(names)} operations")
-    cell = cells.from_dict({"adj_mat": matrix.tolist(), "node_list": names})
+    matrix, names = fixed["module_adjacency"], fixed["module_operations"]
+    cell = cells.from_dict({"adj_mat": _as_lists(matrix), "node_list": _as_lists(names)})
     for epochs, trained in budgets.items():
         for run in trained:
             runs.add(
@@ -60,13 +59,20 @@ def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
                 run["final_validation_accuracy"],
                 run["final_training_time"],
                 fixed["trainable_parameters"],
-                tuple(run.values()),
+                tuple(value for value in run.values() if is_number(value)),
             )
+
+
+def _as_lists(values: object) -> object:
+    """A small array as lists; anything else as it is."""
+    return values.tolist() if isinstance(values, np.ndarray) and values.size <= cells.MAX_VERTICES**2 else values
 
 
 def _add_nasbenchapi(runs: Runs, entry: list[dict]) -> None:
     for run in entry:
-        values = run["derived"]
+        values, encoded = run["derived"], run["metrics_b64"]
+        if not isinstance(encoded, str):
+            raise ValueError("its metrics_b64 is no text")
         runs.add(
             cell_of(run["adjacency_str"], run["operations_str"]),
             run["epoch"],
@@ -74,5 +80,5 @@ def _add_nasbenchapi(runs: Runs, entry: list[dict]) -> None:
             values["validation_accuracy"],
             values["training_time"],
             values["trainable_parameters"],
-            run["metrics_b64"],
+            encoded,
         )

@@ -5,19 +5,24 @@ its accuracies and its seconds are those at its end.
 """
 
 import json
-import math
-import operator
 from collections import Counter
 from typing import Hashable
 
 import numpy as np
 
 from nasbench_dataset import cells
+from nasbench_dataset.files import printable
 from nasbench_dataset.table import Table, length_for
 
 BUDGETS = (4, 12, 36, 108)  # epochs
 RUNS = 3  # of every cell and budget
+LONGEST_TRAINING = 1e9  # seconds, thirty years: whatever is beyond is no time of a training
 _TEST, _VALID, _SECONDS = range(3)  # the values kept of a run
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number as an accuracy or a time is one, which True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Findings:
@@ -37,7 +42,8 @@ class Findings:
     KINDS = {
         "not stored": "entries whose cell NAS-Bench-101 does not store in that form, left out",
         "parameters": "entries whose trainable parameters disagree with ours, kept",
-        "unusable": "runs without an accuracy in 0..1 or without a time, left out",
+        "unusable": "runs without an accuracy in 0..1 or a time at their end, left out",
+        "budget": f"runs of other numbers of epochs than {', '.join(map(str, BUDGETS))}, left out",
         "duplicate": "runs given before, left out",
         "surplus": f"runs beyond the {RUNS} of their cell and budget, left out",
     }
@@ -51,11 +57,15 @@ class Findings:
         """Count a finding about a cell."""
         self.count[kind] += 1
         if kind not in self._example:
-            self._example[kind] = f"{what}, {json.dumps(cells.to_dict(*cell))}"
+            self._example[kind] = f"{printable(what)}, {json.dumps(cells.to_dict(*cell))}"
+
+    def odd(self) -> list[str]:
+        """A line for each kind that occurred."""
+        return [f"{self.count[k]:,} {text}; first: {self._example[k]}" for k, text in self.KINDS.items() if self.count[k]]
 
     def lines(self) -> list[str]:
         """A line for each kind that occurred, and one that says what agreed."""
-        lines = [f"{self.count[k]:,} {text}; first: {self._example[k]}" for k, text in self.KINDS.items() if self.count[k]]
+        lines = self.odd()
         compared = {"not stored": "stored forms"} | ({"parameters": "trainable parameters"} if self.parameters_known else {})
         if agreed := [name for kind, name in compared.items() if not self.count[kind]]:
             lines.append(f"{' and '.join(agreed)}: no disagreement")
@@ -92,21 +102,25 @@ class Runs:
         """Take in a run, or note why it is left out.
 
         ``identity`` is all that the source has of the run: two runs of a cell can well agree in what is kept.
+        An accuracy or a time that is not known is NaN.
 
         Raises
         ------
-        ValueError, TypeError
-            If NAS-Bench-101 has no such budget, or what should be a number is none.
+        ValueError
+            If what should be a number is none.
         """
-        if epochs not in BUDGETS:
-            raise ValueError(f"its epochs are none of {', '.join(map(str, BUDGETS))}")
+        if not (is_number(epochs) and is_number(test) and is_number(valid) and is_number(seconds) and is_number(parameters)):
+            raise ValueError("its epochs, accuracies, seconds and trainable parameters are not all numbers")
         self.total += 1
+        if epochs not in BUDGETS:
+            return self.findings.note("budget", cell, f"{epochs} epochs")
+        epochs = int(epochs)  # 108.0, say
         index = cells.index(*cell)
         if index == cells.NOT_A_CELL:
             return self.findings.note("not stored", cell, f"{epochs} epochs")
-        if operator.index(parameters) != (ours := cells.trainable_parameters(*cell)):
+        if parameters != (ours := cells.trainable_parameters(*cell)):
             self.findings.note("parameters", cell, f"{parameters:,}, not {ours:,}")
-        if not (0 <= test <= 1 and 0 <= valid <= 1 and 0 <= seconds < math.inf):
+        if not (0 <= test <= 1 and 0 <= valid <= 1 and 0 <= seconds < LONGEST_TRAINING):
             return self.findings.note("unusable", cell, f"{epochs} epochs, test {test}, valid {valid}, {seconds} s")
         if odd := self._keep(index, epochs, (test, valid, seconds), hash(identity)):
             self.findings.note(odd, cell, f"{epochs} epochs")
@@ -147,7 +161,10 @@ class Runs:
         """
         known = np.flatnonzero(self.counts(BUDGETS[-1]))
         if not len(known):
-            raise ValueError(f"none of its {self.total:,} runs is one of {BUDGETS[-1]} epochs of a NAS-Bench-101 cell")
+            odd = "; ".join(self.findings.odd()) or "nothing was left out"
+            raise ValueError(
+                f"none of its {self.total:,} runs is a usable one of {BUDGETS[-1]} epochs of a NAS-Bench-101 cell ({odd})"
+            )
         length = length_for(max(np.flatnonzero(self.counts(epochs))[-1] for epochs in self._counts))
         columns = {"test": self._mean(BUDGETS[-1], _TEST, length)}
         for epochs in sorted(self._values, reverse=True):

@@ -12,25 +12,24 @@ uint16 numerators hold them exactly (65,535: absent). Other numbers are kept as 
 where that loses nothing.
 """
 
-import math
 import os
 import pickle
-import pickletools
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.files import write_atomically
+from nasbench_dataset.files import printable, write_atomically
+from nasbench_dataset.plain_pickle import load_plain
 
 DENOMINATOR = 3 * 9_984
 ABSENT = 65_535
 LOSSLESS = 2e-3  # numerators; published values are quoted with 7 digits, which is 1.5e-3 of a numerator
 METRICS = ("test", "valid")  # the accuracies that a search can use
 FORMAT, VERSION = "nasbench101-table", 1
+LARGEST = 64 << 20  # bytes of a table; that of the full data set has 11 million
+MOST = 100_000  # instructions of its pickle; each column takes some twenty
 EMBEDDED = Path(__file__).with_name("surrogate.pickle")
 MEASURED = Path(__file__).with_name("nasbench101.pickle")  # made by convert from the real data set; not shipped
 
@@ -67,7 +66,7 @@ class Table:
             full = self.complete_to(name)
             reach = f"complete up to {full} vertices" if full else "incomplete at every vertex count"
             parts.append(f"{name}: {np.count_nonzero(~np.isnan(values)):,} cells, {reach}")
-        return f"{self.source} ({kind}; {'; '.join(parts)})"
+        return printable(f"{printable(self.source, 200)} ({kind}; {'; '.join(parts)})")
 
 
 def length_for(index: int) -> int:
@@ -91,10 +90,11 @@ def default_path() -> Path:
 
 
 def _pack(values: np.ndarray) -> dict:
-    numerators = np.rint(values * DENOMINATOR)
+    with np.errstate(over="ignore"):  # of numbers that are no accuracies
+        numerators = np.rint(values * DENOMINATOR)
     present = ~np.isnan(values)
-    exact = np.abs(values * DENOMINATOR - numerators)[present] <= LOSSLESS
-    if exact.all() and (numerators[present] >= 0).all() and (numerators[present] <= DENOMINATOR).all():
+    fits = (numerators[present] >= 0) & (numerators[present] <= DENOMINATOR)
+    if fits.all() and (np.abs(values * DENOMINATOR - numerators)[present] <= LOSSLESS).all():
         return {"values": np.where(present, numerators, ABSENT).astype(np.uint16), "denominator": DENOMINATOR}
     with np.errstate(over="ignore"):  # too large for float32: becomes infinite, thus is not equal
         single = values.astype(np.float32)
@@ -109,19 +109,40 @@ def _unpack(name: str, column: dict) -> np.ndarray:
     if len(values) not in {cells.cell_count(v) for v in cells.CELL_COUNTS}:
         raise ValueError(f"column {name!r} has {len(values):,} values, which is no number of cells")
     if denominator is not None:
-        if values.dtype != np.uint16 or type(denominator) is not int or denominator < 1:
-            raise ValueError(f"column {name!r} has a denominator but no uint16 numerators")
+        if values.dtype != np.uint16 or type(denominator) is not int or not 1 <= denominator < ABSENT:
+            raise ValueError(f"column {name!r} has a denominator but no uint16 numerators of one")
         values = np.where(values == ABSENT, np.nan, values / denominator)
     elif values.dtype.kind != "f":
         raise ValueError(f"column {name!r} holds {values.dtype}, not floats")
     values = values.astype(np.float64)
-    if name.startswith(METRICS) and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
-        raise ValueError(f"column {name!r} has accuracies outside 0..1")
+    highest = 1 if name.startswith(METRICS) else np.finfo(np.float64).max
+    if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest))):
+        raise ValueError(f"column {name!r} has {'accuracies outside 0..1' if highest == 1 else 'values that are negative or infinite'}")
     return values
 
 
+def check_destination(path: str | Path) -> None:
+    """Raise InputError where no table can be written: only a regular file, or none, is replaced by one."""
+    if not os.fspath(path):
+        raise InputError("no file is named to write the table to: its path is empty")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"cannot write {path}: it is no regular file; name another one")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {path}: {folder} is no folder that can be written to; choose another one")
+
+
 def save(table: Table, path: str | Path) -> None:
-    """Write a table; the file at ``path`` is replaced only when the new one is complete."""
+    """Write a table; the file at ``path`` is replaced only when the new one is complete.
+
+    Where ``path`` is a symbolic link, that is the file that it leads to.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    check_destination(path)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -129,126 +150,7 @@ def save(table: Table, path: str | Path) -> None:
         "measured": table.measured,
         "columns": {name: _pack(values) for name, values in table.columns.items()},
     }
-    write_atomically(path, pickle.dumps(content, protocol=4))
-
-
-_NUMBER = re.compile(r"[<>|=]?(u[1248]|i[1248]|f[248]|b1)")
-
-
-class _PlainDtype:
-    """Stands for ``numpy.dtype`` in a pickle: a plain number and its byte order.
-
-    The state of a real one can be forged so that bytes of the file are taken for pointers to objects.
-    """
-
-    def __init__(self, code: str, *flags: object):
-        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-            raise pickle.UnpicklingError("it has an array of something else than plain numbers")
-        self.plain = np.dtype(code)
-
-    def __setstate__(self, state: tuple) -> None:
-        version, order, *rest = state
-        if version != 3 or order not in ("<", ">", "|", "=") or rest[:3] != [None, None, None]:
-            raise pickle.UnpicklingError("it has an array of structured or extended numbers")
-        self.plain = self.plain.newbyteorder(order)
-
-
-class _PlainArray(np.ndarray):
-    """An array that takes its content from a pickle only in the plain form."""
-
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, dtype, columns_first, content = state
-        if not isinstance(dtype, _PlainDtype) or not isinstance(content, bytes):
-            raise pickle.UnpicklingError("it has an array of something else than plain numbers")
-        _check_shape(shape, len(content) // dtype.plain.itemsize)
-        super().__setstate__((version, shape, dtype.plain, bool(columns_first), content))
-
-
-def _check_shape(shape: tuple[int, ...], count: int) -> None:
-    plain = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-    if not plain or math.prod(shape) != count:
-        raise pickle.UnpicklingError(f"it has an array whose shape does not fit its {count:,} numbers")
-
-
-def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """What numpy's pickles make first of an array, to be given its content after."""
-    if shape != (0,):
-        raise pickle.UnpicklingError("it asks for an array without content")
-    return np.empty(0, np.int8).view(_PlainArray)
-
-
-def _frombuffer(content: bytes, dtype: _PlainDtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """How pickle protocol 5 makes an array."""
-    values = np.frombuffer(content, dtype.plain)
-    _check_shape(shape, len(values))
-    return values.reshape(shape, order="F" if order == "F" else "C")
-
-
-def _scalar(dtype: _PlainDtype, content: bytes) -> float | int | bool:
-    """A single number of numpy's as one of Python's."""
-    return np.frombuffer(content, dtype.plain, 1)[0].item()
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How pickle protocols 0 to 2 carry bytes."""
-    return text.encode("latin1")
-
-
-def _named_only(*_: object) -> None:
-    raise pickle.UnpicklingError("it makes an array in an unusual way")
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, strings and numpy arrays of numbers; anything else is refused by name.
-
-    Nothing of numpy itself is handed out: every name stands for one of the functions above.
-    """
-
-    ADMITTED = {
-        "numpy.multiarray._reconstruct": _reconstruct,
-        "numpy.multiarray.scalar": _scalar,
-        "numpy.numeric._frombuffer": _frombuffer,
-        "numpy.ndarray": _named_only,
-        "numpy.dtype": _PlainDtype,
-        "_codecs.encode": _encode,
-    }
-
-    def find_class(self, module: str, name: str):
-        full = f"{module}.{name}"
-        for private in ("numpy._core.", "numpy.core."):  # as numpy 2 and numpy 1 call it
-            full = full.replace(private, "numpy.")
-        if full not in self.ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
-        return self.ADMITTED[full]
-
-
-def _check_memo(file: BinaryIO) -> None:
-    """Refuse a pickle that numbers more objects than it has bytes: each number reserves memory up to it."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
-            raise pickle.UnpicklingError(f"it numbers an object {argument:,}, in {size:,} bytes")
-    file.seek(0)
-
-
-def load_plain(path: str | Path) -> object:
-    """Read a pickle that holds plain containers, numbers, strings and numpy arrays, executing nothing.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is damaged, or asks for anything else.
-    """
-    try:
-        with open(path, "rb") as file:
-            _check_memo(file)
-            return _PlainUnpickler(file).load()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is not a usable table: {reason}") from error
+    write_atomically(os.path.realpath(path), pickle.dumps(content, protocol=4))
 
 
 def load(path: str | Path) -> Table:
@@ -259,7 +161,7 @@ def load(path: str | Path) -> Table:
     InputError
         If the file is missing, unreadable, damaged, foreign, or would execute something.
     """
-    content = load_plain(path)
+    content = load_plain(path, LARGEST, MOST, "; make a table of a data set with python -m nasbench_dataset.convert")
     try:
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise ValueError(f"its format is not {FORMAT}, version {VERSION}")
@@ -268,6 +170,8 @@ def load(path: str | Path) -> Table:
             raise ValueError("its source or kind is not given")
         if not all(isinstance(name, str) for name in content["columns"]):
             raise ValueError("its columns have no names")
+        if not set(METRICS) & set(content["columns"]):
+            raise ValueError(f"it has neither {' nor '.join(METRICS)}")
         columns = {name: _unpack(name, column) for name, column in content["columns"].items()}
     except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
         reason = error if type(error) is ValueError else "it lacks the fields of a table"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 from nasbench_dataset import InputError
+from nasbench_dataset.sources import open_source
 
 CHUNK = 1 << 22  # bytes read at a time
 LONGEST = 1 << 20  # bytes of data; records of NAS-Bench-101 have about 400
@@ -26,14 +27,6 @@ def _checksum_function() -> Callable[[bytes], int]:
 
 def _mask(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def looks_like_records(start: bytes) -> bool:
-    """Whether a file that begins so holds JSON lists in TFRecord framing, a damaged first record included."""
-    if start[:8].isascii() and b"\0" not in start[:8]:  # text; lengths have zero bytes, unless they are damaged
-        return False
-    is_pickle = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    return start[12:14] == b'["' or (start[4:8] == bytes(4) and not is_pickle)
 
 
 def read_records(path: str | Path, saw: Callable[[bytes], None] = lambda chunk: None) -> Iterator[bytes]:
@@ -77,7 +70,7 @@ def read_records(path: str | Path, saw: Callable[[bytes], None] = lambda chunk: 
 
 def _chunks(path: str | Path) -> Iterator[bytes]:
     try:
-        with open(path, "rb") as file:
+        with open_source(path) as file:
             while chunk := file.read(CHUNK):
                 yield chunk
     except OSError as error:

@@ -1,74 +1,33 @@
-"""Conversion of the official files of NAS-Bench-101, of the pickles made of them and of numpy archives."""
+"""Conversion of the official files of NAS-Bench-101, whole and damaged."""
 
 import base64
 import hashlib
-import io
 import json
 import math
-import os
-import pickle
 import random
 import struct
 import sys
-import tracemalloc
-import zipfile
-from collections import defaultdict
 
+import nasbench_sample
 import numpy as np
 import pytest
 from conftest import assert_refused, run
-from damage import damaged
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from nasbench_writer import IMAGES, Run, fields, framed, made_up_runs, masked, metrics, tfrecord
+from nasbench_writer import IMAGES, Run, double, fields, framed, made_up_runs, masked, message, message_of, numbers_at, tfrecord, varint
+from source_files import SOME, assert_columns, assert_refused_in_little_memory, converted, write  # noqa: F401
 
 from nasbench_dataset import InputError, cells, convert, official
 from nasbench_dataset import table as tables
 from nasbench_dataset.runs import BUDGETS
 
-SOME = np.random.default_rng(7).permutation(cells.cell_count())[:300].tolist()
+def changed(**entries) -> bytes:
+    """A record of which some entries are replaced: ``epochs``, ``adjacency``, ``operations``, ``metrics``."""
+    record = fields(next(made_up_runs([7])))
+    for name, value in entries.items():
+        record[["hash", "epochs", "adjacency", "operations", "metrics"].index(name)] = value
+    return json.dumps(record).encode()
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(content: bytes, name: str = "source"):
-        path = tmp_path / name
-        path.write_bytes(content)
-        return path
-
-    return write
-
-
-def expected_columns(runs: list[Run]) -> dict[str, dict[int, float]]:
-    """Column -> index -> the mean over the runs, accuracies as exact integers over 29,952."""
-    gathered = defaultdict(lambda: defaultdict(list))
-    for r in runs:
-        suffix = "" if r.epochs == 108 else f"_{r.epochs}"
-        index = cells.index(*r.cell)
-        gathered[f"valid{suffix}"][index].append(round(r.valid * IMAGES))
-        gathered[f"train_seconds{suffix}"][index].append(r.seconds)
-        if r.epochs == 108:
-            gathered["test"][index].append(round(r.test * IMAGES))
-    return {
-        name: {i: math.fsum(v) / len(v) / (1 if name.startswith("train") else IMAGES) for i, v in column.items()}
-        for name, column in gathered.items()
-    }
-
-
-def assert_columns(table: tables.Table, runs: list[Run], tolerance: float = 1e-7) -> None:
-    expected = expected_columns(runs)
-    assert set(table.columns) == set(expected)
-    for name, values in table.columns.items():
-        assert np.flatnonzero(~np.isnan(values)).tolist() == sorted(expected[name])
-        for index, value in expected[name].items():
-            assert values[index] == pytest.approx(value, rel=1e-7 if name.startswith("train") else tolerance)
-
-
-def converted(path, dest) -> tables.Table:
-    """Through the disk, as the command does it."""
-    table, _ = convert.read(path, "test")
-    tables.save(table, dest)
-    return tables.load(dest)
+RUN = next(made_up_runs([7]))
 
 
 # --- whole files ------------------------------------------------------------------------------
@@ -162,6 +121,97 @@ def test_the_published_optima_are_recognised(write):
             assert "not the published optimum, which has 0.9" in convert.best_cell(table, metric)
 
 
+# --- as NAS-Bench-101 itself and its readers have it ------------------------------------------
+
+
+def test_what_tensorflow_wrote_is_read(tmp_path):
+    """nasbench_sample.tfrecord, in whose bytes nothing of this project had a hand."""
+    runs = list(nasbench_sample.runs())
+    assert b"\\n" in nasbench_sample.SAMPLE.read_bytes()  # base64 has line breaks, as JSON writes them
+    assert_columns(converted(nasbench_sample.SAMPLE, tmp_path / "t"), runs)
+    _, lines = convert.read(nasbench_sample.SAMPLE, "test")
+    assert lines[0] == f"tfrecord of {len(runs)} runs"
+    assert lines[-2:] == ["108 epochs: 78 runs of 26 cells, none missing", "stored forms and trainable parameters: no disagreement"]
+
+
+def test_tensorflow_writes_the_sample(tmp_path):
+    pytest.importorskip("tensorflow")
+    nasbench_sample.write(tmp_path / "sample")
+    assert (tmp_path / "sample").read_bytes() == nasbench_sample.SAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes, lambda m: b" \t" + base64.b64encode(m) + b"\r\n"])
+def test_white_space_in_base64_means_nothing(write, encode):
+    runs = list(made_up_runs(SOME[:20]))
+    records = [fields(r)[:4] + [encode(message(r)).decode()] for r in runs]
+    read, _ = official.read_tfrecord(write(b"".join(framed(json.dumps(record).encode()) for record in records)))
+    assert read.findings.count == {}
+    assert_columns(read.table(""), runs)
+
+
+def test_a_run_given_again_with_other_line_breaks_is_a_duplicate(write):
+    again = fields(RUN)[:4] + [base64.b64encode(message(RUN)).decode()]
+    read, _ = official.read_tfrecord(write(tfrecord([RUN]) + framed(json.dumps(again).encode())))
+    assert read.findings.count == {"duplicate": 1}
+
+
+def at_end(change) -> str:
+    """The metrics of a run whose last evaluation has other fields; ``change`` is given the list of its five."""
+    evaluations = [numbers_at(RUN, part) for part in (0, 0.5, 1)]
+    change(evaluations[-1])
+    return base64.encodebytes(message_of(evaluations, RUN.parameters, 1.0)).decode()
+
+
+CHECKPOINT_PATH = bytes([6 << 3 | 2, 7]) + b"a/b/c-1"  # NAS-Bench-101's .proto has it, its reader does not read it
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"hash": "ABCDEF0123456789" * 2},
+        {"hash": "a sha256, say"},
+        {"hash": None},
+        {"epochs": 108.0},
+        {"metrics": at_end(lambda numbers: numbers.append(CHECKPOINT_PATH))},
+        {"metrics": at_end(lambda numbers: numbers.append(double(15, 0.5)))},
+        {"metrics": at_end(lambda numbers: numbers.pop(0))},  # current_epoch
+        {"metrics": at_end(lambda numbers: numbers.reverse())},
+        {"metrics": base64.encodebytes(message(RUN) + bytes([15 << 3]) + varint(7)).decode()},
+    ],
+)
+def test_what_its_own_reader_ignores_is_ignored(write, entries):
+    read, _ = official.read_tfrecord(write(framed(changed(**entries))))
+    assert read.findings.count == {}
+    assert_columns(read.table(""), [RUN])
+
+
+def as_float32(numbers: list[bytes], place: int) -> None:
+    numbers[place] = bytes([place + 1 << 3 | 5]) + struct.pack("<f", 0.9)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        *(base64.encodebytes(message(RUN, parts)).decode() for parts in ((), (0,), (0, 1), (0, 0.5, 1, 1.5))),
+        *(at_end(lambda numbers, place=place: numbers.pop(place)) for place in (1, 3, 4)),
+        *(at_end(lambda numbers, place=place: as_float32(numbers, place)) for place in (1, 3, 4)),
+    ],
+)
+def test_a_run_without_its_numbers_at_the_end_is_left_out(write, metrics):
+    good = next(made_up_runs([9]))
+    read, _ = official.read_tfrecord(write(tfrecord([good]) + framed(changed(metrics=metrics))))
+    assert read.findings.count == {"unusable": 1}
+    assert_columns(read.table(""), [good])
+
+
+@pytest.mark.parametrize("epochs", [0, 5, 200, 1e9, -4, 10**30])
+def test_runs_of_another_number_of_epochs_are_left_out(write, epochs):
+    read, _ = official.read_tfrecord(write(tfrecord([RUN]) + framed(changed(epochs=epochs))))
+    assert read.total == 2 and read.findings.count == {"budget": 1}
+    assert "1 runs of other numbers of epochs than 4, 12, 36, 108, left out" in "\n".join(read.report())
+    assert_columns(read.table(""), [RUN])
+
+
 # --- damaged files ----------------------------------------------------------------------------
 
 
@@ -197,27 +247,6 @@ def test_a_huge_declared_length_reserves_nothing(write, length):
     assert_refused_in_little_memory(lambda: convert.read(path, "test"), "its length is damaged")
 
 
-def assert_refused_in_little_memory(call, words: str) -> None:
-    tracemalloc.start()
-    try:
-        with pytest.raises(InputError, match=words):
-            call()
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000
-    finally:
-        tracemalloc.stop()
-
-
-def changed(**entries) -> bytes:
-    """A record of which some entries are replaced: ``epochs``, ``adjacency``, ``operations``, ``metrics``."""
-    record = fields(next(made_up_runs([7])))
-    for name, value in entries.items():
-        record[["hash", "epochs", "adjacency", "operations", "metrics"].index(name)] = value
-    return json.dumps(record).encode()
-
-
-RUN = next(made_up_runs([7]))
-
-
 @pytest.mark.parametrize(
     "record, words",
     [
@@ -227,13 +256,13 @@ RUN = next(made_up_runs([7]))
         (b"[1, 2, 3, 4]", "not a JSON list of five"),
         (b"\xff\xfe\xfa", "not a JSON list of five"),
         (b"[" * 100_000, "not a JSON list of five"),
-        (b'"abcde"', "metrics are not a base64"),
+        (b'"abcde"', "metrics are not base64"),
         (changed(adjacency=[0, 1]), "not strings"),
         (changed(operations=None), "not strings"),
         (changed(metrics=7), "not strings"),
-        (changed(epochs=5), "epochs are none of 4, 12, 36, 108"),
-        (changed(epochs="108"), "epochs are none of"),
-        (changed(epochs=[108]), "epochs are none of"),
+        (changed(epochs="108"), "not all numbers"),
+        (changed(epochs=[108]), "not all numbers"),
+        (changed(epochs=True), "not all numbers"),
         (changed(adjacency=""), "not a 4 x 4 matrix"),
         (changed(adjacency="010" * 3), "not a 4 x 4 matrix"),
         (changed(adjacency="0" * 15), "not a 4 x 4 matrix"),
@@ -242,13 +271,11 @@ RUN = next(made_up_runs([7]))
         (changed(operations="input,conv3x3-bn-relu,conv3x3-bn-relu"), "not a 3 x 3 matrix"),
         (changed(operations="input,conv3x3-bn-relu,conv5x5-bn-relu,output"), "unknown operation 'conv5x5-bn-relu'"),
         (changed(operations="output,conv3x3-bn-relu,conv3x3-bn-relu,input"), "does not begin with 'input'"),
-        (changed(metrics="%%%"), "metrics are not a base64"),
-        (changed(metrics="abc"), "metrics are not a base64"),
-        (changed(metrics="é"), "metrics are not a base64"),
-        (changed(metrics=base64.b64encode(b"\xff" * 9).decode()), "metrics are not a base64"),
-        (changed(metrics=base64.b64encode(metrics(RUN)[:-20]).decode()), "metrics are not a base64"),
-        (changed(metrics=""), "0 evaluations, not 3"),
-        (changed(metrics=base64.b64encode(metrics(RUN, evaluations=2)).decode()), "2 evaluations, not 3"),
+        (changed(metrics="%%%"), "metrics are not base64"),
+        (changed(metrics="abc"), "metrics are not base64"),
+        (changed(metrics="é"), "metrics are not base64"),
+        (changed(metrics=base64.b64encode(b"\xff" * 9).decode()), "metrics are no protobuf message"),
+        (changed(metrics=base64.b64encode(message(RUN)[:-20]).decode()), "metrics are no protobuf message"),
     ],
 )
 def test_records_of_another_kind_are_refused(write, record, words):
@@ -286,9 +313,9 @@ def test_runs_that_agree_in_what_is_kept_are_no_duplicates(write):
     one, two, three = (r._replace(test=0.5, valid=0.5, seconds=10.0) for r in made_up_runs([7]))
     records = [fields(r) for r in (one, two, three)]
     for half_way, record in enumerate(records):
-        message = official.parse_metrics(record[4])
-        message.evaluation_data[1].test_accuracy = half_way / 10
-        record[4] = base64.b64encode(message.SerializeToString()).decode()
+        metrics = official.parse_metrics(base64.b64decode(record[4]))
+        metrics.evaluation_data[1].test_accuracy = half_way / 10
+        record[4] = base64.b64encode(metrics.SerializeToString()).decode()
     read, _ = official.read_tfrecord(write(b"".join(framed(json.dumps(record).encode()) for record in records)))
     assert read.findings.count == {} and "108 epochs: 3 runs of 1 cells, none missing" in read.report()
 
@@ -315,6 +342,8 @@ def test_a_budget_that_a_cell_lacks_is_missing(write):
         {"test": 1.5},
         {"valid": -0.1},
         {"seconds": math.inf},
+        {"seconds": -1.0},
+        {"seconds": 1e300},
         {"seconds": math.nan},
     ],
 )
@@ -327,7 +356,7 @@ def test_runs_without_usable_numbers_are_left_out(write, values):
 
 def test_without_runs_of_108_epochs_there_is_no_table(write):
     path = write(tfrecord(made_up_runs([7], (4, 12))))
-    with pytest.raises(InputError, match="none of its 6 runs is one of 108 epochs"):
+    with pytest.raises(InputError, match="none of its 6 runs is a usable one of 108 epochs"):
         convert.read(path, "test")
 
 
@@ -352,374 +381,3 @@ def test_the_command_refuses_in_one_line_and_keeps_the_old_table(write, tmp_path
         assert_refused(run("-m", "nasbench_dataset.convert", write(content), dest), "source")
     assert dest.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dest", "source"]
-
-
-# --- pickles ----------------------------------------------------------------------------------
-
-
-def naslib(runs: list[Run]) -> dict:
-    """The content of NASLib's file; one entry for each cell."""
-    content = {}
-    for r in runs:
-        cell = cells.to_dict(*r.cell)
-        fixed = {
-            "module_adjacency": np.array(cell["adj_mat"]),
-            "module_operations": cell["node_list"],
-            "trainable_parameters": r.parameters,
-        }
-        _, budgets = content.setdefault(f"{cells.index(*r.cell):032x}", (fixed, {}))
-        budgets.setdefault(r.epochs, []).append(
-            {"final_test_accuracy": r.test, "final_validation_accuracy": r.valid, "final_training_time": r.seconds}
-        )
-    return content
-
-
-def nasbenchapi(runs: list[Run]) -> dict:
-    """The content of NASBenchAPI's file; one entry for each cell."""
-    entries = defaultdict(list)
-    for r in runs:
-        _, epochs, adjacency, operations, encoded = fields(r)
-        derived = {
-            "trainable_parameters": r.parameters,
-            "training_time": r.seconds,
-            "train_accuracy": 1.0,
-            "validation_accuracy": r.valid,
-            "test_accuracy": r.test,
-        }
-        entries[f"{cells.index(*r.cell):032x}"].append(
-            {
-                "epoch": epochs,
-                "adjacency_str": adjacency,
-                "operations_str": operations,
-                "metrics_b64": encoded,
-                "derived": derived,
-            }
-        )
-    return {"benchmark": "nasbench101", "format": "lossless", "entries_by_arch": dict(entries), "num_records": len(runs)}
-
-
-@pytest.mark.parametrize("layout", [naslib, nasbenchapi])
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_pickles_of_other_projects(write, tmp_path, layout, protocol):
-    runs = list(made_up_runs(SOME[:40], BUDGETS))
-    path = write(pickle.dumps(layout(runs), protocol))
-    assert_columns(converted(path, tmp_path / "t"), runs)
-    _, lines = convert.read(path, "test")
-    name = {naslib: "NASLib", nasbenchapi: "NASBenchAPI"}[layout]
-    assert lines[0] == f"{name}'s pickle of 480 runs" and lines[-1].endswith("no disagreement")
-
-
-def test_the_real_file_of_naslib(measured, tmp_path):
-    path = measured / "naslib_nb101_dummy.pkl"
-    with open(path, "rb") as file:
-        content = pickle.load(file)  # trusted, and read in another way than the code under test does
-    assert len(content) == 30
-    table = converted(path, tmp_path / "t")
-    _, lines = convert.read(path, "test")
-    assert lines == [
-        "NASLib's pickle of 90 runs",
-        "108 epochs: 90 runs of 30 cells, none missing",
-        "stored forms and trainable parameters: no disagreement",
-    ]
-    for fixed, budgets in content.values():
-        cell = {"adj_mat": fixed["module_adjacency"].tolist(), "node_list": fixed["module_operations"]}
-        operations, edges = cells.from_dict(cell)
-        index = cells.index(operations, edges)
-        assert cells.to_dict(*cells.cell(index)) == cell
-        assert cells.trainable_parameters(operations, edges) == fixed["trainable_parameters"]
-        for column, name in (("test", "test_accuracy"), ("valid", "validation_accuracy"), ("train_seconds", "training_time")):
-            mean = np.mean([trained[f"final_{name}"] for trained in budgets[108]])
-            assert table.columns[column][index] == pytest.approx(mean, rel=1e-7)
-    assert all(np.count_nonzero(~np.isnan(values)) == 30 for values in table.columns.values())
-
-
-def broken_entry(path: list, value) -> dict:
-    """NASLib's content with one value replaced; ``path`` leads there from the only entry."""
-    content = naslib(list(made_up_runs([7])))
-    (key,) = content
-    place = content[key]
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    return content
-
-
-@pytest.mark.parametrize(
-    "content, words",
-    [
-        ([1, 2], "no dictionary"),
-        ({}, "no dictionary"),
-        ("text", "no dictionary"),
-        (np.zeros(3), "no dictionary"),
-        ({"a": 1}, "the entry 'a' is not laid out"),
-        ({"format": np.zeros(3)}, "the entry 'format' is not laid out"),
-        ({"format": tables.FORMAT}, "is a table already"),
-        ({"entries_by_arch": [1]}, "not a dictionary"),
-        ({"entries_by_arch": {"a": [{}]}}, "it lacks 'derived'"),
-        ({"entries_by_arch": {"a": [{"derived": 5, "adjacency_str": [], "operations_str": "x"}]}}, "NASBenchAPI"),
-        (broken_entry([0, "module_adjacency"], 5), "shape"),
-        (broken_entry([0, "module_adjacency"], np.zeros((7, 7), int)), "shape"),
-        (broken_entry([0, "module_adjacency"], np.ones((4, 4), int)), "upper-triangular"),
-        (broken_entry([0, "module_operations"], None), "NASLib"),
-        (broken_entry([0, "trainable_parameters"], "many"), "integer"),
-        (broken_entry([1, 108], 5), "NASLib"),
-        (broken_entry([1, 108, 0], {}), "it lacks 'final_test_accuracy'"),
-        (broken_entry([1, 108, 0, "final_test_accuracy"], "0.9"), "not supported between"),
-        (broken_entry([1, 108, 0, "final_training_time"], [1.0]), "not supported between"),
-        (broken_entry([1, 5], [{}]), "it lacks"),
-    ],
-)
-def test_pickles_of_another_layout_are_refused(write, content, words):
-    path = write(pickle.dumps(content))
-    with pytest.raises(InputError, match=words):
-        convert.read(path, "test")
-
-
-class Call:
-    """Its pickle calls a function when it is read."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("function", [os.system, eval, exec, os.unlink, getattr, __import__, np.load, np.fromfile])
-def test_hostile_pickles_are_refused(write, tmp_path, function):
-    trace = tmp_path / "executed"
-    argument = f"touch {trace}" if function is os.system else f"open({str(trace)!r}, 'w')"
-    content = naslib(list(made_up_runs([7])))
-    content["evil"] = Call(function, argument)
-    path = write(pickle.dumps(content))
-    with pytest.raises(InputError, match="not admitted"):
-        convert.read(path, "test")
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize(
-    "content, words",
-    [
-        (b"\x80\x02Nr" + struct.pack("<I", 1 << 23) + b".", "numbers an object 8,388,608"),
-        (b"Np8388608\n.", "numbers an object 8,388,608"),
-        (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x.", "not a usable table"),
-        (pickle.dumps(Call(np._core.multiarray._reconstruct, np.ndarray, (1 << 28,), b"b")), "without content"),
-        (pickle.dumps(Call(np.ndarray, (1 << 28,))), "not a usable table"),
-    ],
-)
-def test_pickles_that_would_reserve_memory_are_refused(write, content, words):
-    path = write(content)
-    assert_refused_in_little_memory(lambda: convert.read(path, "test"), words)
-
-
-# --- numpy archives ---------------------------------------------------------------------------
-
-
-def arrays_of(indices: list[int]) -> dict[str, np.ndarray]:
-    """The fields of an archive, with made-up accuracies."""
-    rng = np.random.default_rng(0)
-    described = [cells.cell(i) for i in indices]
-    return {
-        "vertices": np.array([len(operations) + 2 for operations, _ in described], np.uint8),
-        "edge_bits": np.array([edges for _, edges in described], np.uint32),
-        "operations": np.array([(*o, *[255] * (5 - len(o))) for o, _ in described], np.uint8).reshape(-1, 5),
-        "trainable_parameters": np.array([cells.trainable_parameters(*cell) for cell in described], np.uint32),
-        "test": rng.integers(0, 29_953, len(indices)) / 29_952,
-        "valid_12": rng.uniform(0, 1, len(indices)),
-        "train_seconds": rng.uniform(0, 5_000, len(indices)),
-        "something_else": np.array(["ignored"]),
-    }
-
-
-def npz(arrays: dict[str, np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
-
-
-def test_a_numpy_archive(write, tmp_path):
-    arrays = arrays_of(SOME)
-    arrays["valid_12"][3] = np.nan
-    table = converted(write(npz(arrays)), tmp_path / "t")
-    assert list(table.columns) == ["test", "train_seconds", "valid_12"]
-    for name, values in table.columns.items():
-        np.testing.assert_array_equal(values[SOME], arrays[name])
-        assert np.count_nonzero(~np.isnan(values)) == len(SOME) - (name == "valid_12")
-
-
-def test_measurements_as_an_archive(measured, tmp_path):
-    source = np.load(measured / "nasbench101_measured_small.npz")
-    arrays = {name: source[name] for name in ("vertices", "edge_bits", "operations")}
-    arrays |= {"test": source["test_108_mean3"], "valid": source["valid_108_mean3"]}
-    np.savez(tmp_path / "small.npz", **arrays)
-    table, lines = convert.read(tmp_path / "small.npz", "test")
-    assert lines == ["a numpy archive of cells", "stored forms: no disagreement"]
-    assert table.complete_to("test") == 4 and np.count_nonzero(~np.isnan(table.columns["valid"])) == 1_204
-
-
-def test_a_metric_without_any_value_has_no_best_cell(write, tmp_path, capsys):
-    arrays = arrays_of([7, 50]) | {"valid": np.full(2, np.nan)}
-    assert convert.main([str(write(npz(arrays))), str(tmp_path / "t")]) == 0
-    printed = capsys.readouterr().out
-    assert "valid: 0 of 423,624 cells" in printed
-    assert "best test: " in printed and "best valid" not in printed
-
-
-def test_what_is_odd_in_an_archive_is_counted(write):
-    arrays = arrays_of([7, 50, 90])
-    arrays["trainable_parameters"][0] = 1
-    arrays["edge_bits"][1] = 1  # a vertex is left dangling
-    table, lines = convert.read(write(npz(arrays)), "test")
-    assert np.flatnonzero(~np.isnan(table.columns["test"])).tolist() == [7, 90]
-    assert any(line.startswith("1 entries whose cell NAS") for line in lines)
-    assert any(line.startswith("1 entries whose trainable") for line in lines)
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"vertices": None}, "it has no vertices"),
-        ({"operations": None}, "it has no operations"),
-        ({"test": None}, "neither test nor valid"),
-        ({"test": np.zeros(2)}, r"its test is float64 \(2,\), not float \(3,\)"),
-        ({"test": np.zeros((3, 1))}, "its test is"),
-        ({"test": np.zeros(3, int)}, "its test is int64"),
-        ({"test": np.full(3, 1.5)}, "outside 0..1"),
-        ({"train_seconds": np.full(3, -1.0)}, "outside 0.."),
-        ({"train_seconds": np.full(3, np.inf)}, "outside 0.."),
-        ({"vertices": np.zeros(3)}, "its vertices is float64"),
-        ({"vertices": np.array([4, 4, 8])}, "row 2 is no cell"),
-        ({"vertices": np.array(5)}, "its vertices"),
-        ({"edge_bits": np.array([1, -1, 3])}, "row 1 is no cell"),
-        ({"operations": np.full((3, 5), 3)}, "row 0 is no cell"),
-        ({"operations": np.zeros((3, 4), int)}, "its operations is"),
-        ({"edge_bits": np.zeros(3, int)}, "none of its cells"),
-        ({"vertices": np.array([2, 2, 2]), "edge_bits": np.array([1, 1, 1])}, "row 1 gives a cell again"),
-        ({"test": np.array([None] * 3)}, "its test has the shape .* of object"),
-        ({"test": np.zeros(0)}, r"its test has the shape \(0,\)"),
-    ],
-)
-def test_archives_that_are_none(write, changes, words):
-    arrays = {name: values for name, values in (arrays_of([7, 50, 90]) | changes).items() if values is not None}
-    path = write(npz(arrays))
-    with pytest.raises(InputError, match=words):
-        convert.read(path, "test")
-
-
-def test_an_archive_that_declares_a_huge_array_reserves_nothing(write):
-    for shape, kind in (((1 << 40,), "<f8"), ((400_000, 400_000), "<f8"), ((5, 5, 5), "<f8"), ((9,), "<U99999999")):
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:
-            archive.writestr("vertices.npy", header.getvalue())
-        path = write(content.getvalue())
-        assert_refused_in_little_memory(lambda: convert.read(path, "test"), "vertices has the shape")
-
-
-# --- whatever the file ------------------------------------------------------------------------
-
-
-def table_bytes(tmp_path_factory) -> bytes:
-    path = tmp_path_factory.mktemp("table") / "t"
-    tables.save(tables.Table({"test": np.linspace(0, 1, 7)}, "made up", True), path)
-    return path.read_bytes()
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory) -> list[bytes]:
-    """A small valid file of every format."""
-    runs = list(made_up_runs([3]))[:2]
-    arrays = {name: array for name, array in arrays_of([3]).items() if name in ("vertices", "edge_bits", "operations", "test")}
-    key = json.dumps(cells.to_dict(*cells.cell(3)), sort_keys=True)
-    return [
-        tfrecord(runs),
-        pickle.dumps(naslib(runs)),
-        pickle.dumps(nasbenchapi(runs)),
-        npz(arrays),
-        json.dumps({key: 0.5}).encode(),
-        table_bytes(tmp_path_factory),
-    ]
-
-
-@pytest.mark.parametrize(
-    "content, kind",
-    [
-        (b'{"a":       ["b"]}', "json"),  # where a record would begin its JSON list
-        (b' \n{"a": 1}', "json"),
-        (pickle.dumps({}, 4), "pickle"),  # its bytes 4 to 7 are zero, as in the length of a record
-        (b"Np1\n.", "pickle"),
-        (b"", "pickle"),
-        (b"PK\x03\x04", "npz"),
-        (framed(b"{" * 123), "tfrecord"),  # its length is written as {
-    ],
-)
-def test_formats_are_told_apart_by_content(write, content, kind):
-    assert convert.format_of(write(content)) == kind
-
-
-def test_files_cut_at_every_length_are_refused(sources, write):
-    for content in sources[1:]:  # of tfrecords, whole records may be missing: see test_cut_anywhere
-        for length in range(len(content)):
-            path = write(content[:length])
-            with pytest.raises(InputError, match=str(path)):
-                convert.read(path, "test")
-
-
-@pytest.mark.filterwarnings("ignore")  # numpy's and zipfile's, about what the damage makes of a header
-def test_every_flipped_byte_of_an_archive(sources, write):
-    (whole,) = (content for content in sources if content.startswith(b"PK"))
-    refused = 0
-    for position in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[position] ^= 1 << position % 8
-        path = write(bytes(damaged))
-        try:
-            assert isinstance(convert.read(path, "test")[0], tables.Table)  # times of files, say, do not matter
-        except InputError:
-            refused += 1
-    assert refused > len(whole) / 2
-
-
-@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in damaged pickles of protocol 0
-@settings(max_examples=400, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_with_an_input_error(sources, tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(damaged(data, data.draw(st.sampled_from(sources))))
-    for read in (lambda: convert.read(path, "test")[0], lambda: convert.open_table(path)):
-        try:
-            assert isinstance(read(), tables.Table)
-        except InputError as error:
-            assert str(path) in str(error)
-
-# --- the measured table in its place ----------------------------------------------------------
-
-
-def test_a_measured_table_in_place_is_the_default(tmp_path, monkeypatch):
-    assert tables.MEASURED.name == "nasbench101.pickle" and tables.MEASURED.parent == tables.EMBEDDED.parent
-    monkeypatch.setattr(tables, "MEASURED", tmp_path / "nasbench101.pickle")
-    assert tables.default_path() == tables.EMBEDDED
-    tables.MEASURED.write_bytes(b"")
-    assert tables.default_path() == tables.MEASURED
-
-
-def test_a_search_says_which_table_it_used(tmp_path, monkeypatch, capsys, small_table):
-    import MCTS
-
-    monkeypatch.setattr(tables, "MEASURED", tmp_path / "nasbench101.pickle")
-    monkeypatch.setattr("search_command.signal.signal", lambda *_: None)
-    options = ["--max-nodes", "4", "--samples", "3", "--seed", "0", "--out", str(tmp_path / "r")]
-    for words, dataset in (("SURROGATE", "embedded surrogate"), ("measured", str(tables.MEASURED))):
-        assert MCTS.main(options) == 0
-        assert words in capsys.readouterr().out.splitlines()[0]
-        assert json.loads((tmp_path / "r" / "summary.json").read_text())["dataset"] == dataset
-        small_table.measured = True
-        tables.save(small_table, tables.MEASURED)
-
-
-def test_what_must_be_converted_first_is_no_dataset_of_a_search(write):
-    for content in (tfrecord(made_up_runs([7])), npz(arrays_of([7]))):
-        path = write(content)
-        with pytest.raises(InputError, match=f"python -m nasbench_dataset.convert {path}"):
-            convert.open_table(path)

@@ -1,0 +1,90 @@
+"""Tables as numpy archives."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from source_files import SOME, arrays_of, assert_refused_in_little_memory, converted, npz, write  # noqa: F401
+
+from nasbench_dataset import InputError, convert
+
+
+def test_a_numpy_archive(write, tmp_path):
+    arrays = arrays_of(SOME)
+    arrays["valid_12"][3] = np.nan
+    table = converted(write(npz(arrays)), tmp_path / "t")
+    assert list(table.columns) == ["test", "train_seconds", "valid_12"]
+    for name, values in table.columns.items():
+        np.testing.assert_array_equal(values[SOME], arrays[name])
+        assert np.count_nonzero(~np.isnan(values)) == len(SOME) - (name == "valid_12")
+
+
+def test_measurements_as_an_archive(measured, tmp_path):
+    source = np.load(measured / "nasbench101_measured_small.npz")
+    arrays = {name: source[name] for name in ("vertices", "edge_bits", "operations")}
+    arrays |= {"test": source["test_108_mean3"], "valid": source["valid_108_mean3"]}
+    np.savez(tmp_path / "small.npz", **arrays)
+    table, lines = convert.read(tmp_path / "small.npz", "test")
+    assert lines == ["a numpy archive of cells", "stored forms: no disagreement"]
+    assert table.complete_to("test") == 4 and np.count_nonzero(~np.isnan(table.columns["valid"])) == 1_204
+
+
+def test_a_metric_without_any_value_has_no_best_cell(write, tmp_path, capsys):
+    arrays = arrays_of([7, 50]) | {"valid": np.full(2, np.nan)}
+    assert convert.main([str(write(npz(arrays))), str(tmp_path / "t")]) == 0
+    printed = capsys.readouterr().out
+    assert "valid: 0 of 423,624 cells" in printed
+    assert "best test: " in printed and "best valid" not in printed
+
+
+def test_what_is_odd_in_an_archive_is_counted(write):
+    arrays = arrays_of([7, 50, 90])
+    arrays["trainable_parameters"][0] = 1
+    arrays["edge_bits"][1] = 1  # a vertex is left dangling
+    table, lines = convert.read(write(npz(arrays)), "test")
+    assert np.flatnonzero(~np.isnan(table.columns["test"])).tolist() == [7, 90]
+    assert any(line.startswith("1 entries whose cell NAS") for line in lines)
+    assert any(line.startswith("1 entries whose trainable") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"vertices": None}, "it has no vertices"),
+        ({"operations": None}, "it has no operations"),
+        ({"test": None}, "neither test nor valid"),
+        ({"test": np.zeros(2)}, r"its test is float64 \(2,\), not float \(3,\)"),
+        ({"test": np.zeros((3, 1))}, "its test is"),
+        ({"test": np.zeros(3, int)}, "its test is int64"),
+        ({"test": np.full(3, 1.5)}, "outside 0..1"),
+        ({"train_seconds": np.full(3, -1.0)}, "outside 0.."),
+        ({"train_seconds": np.full(3, np.inf)}, "outside 0.."),
+        ({"vertices": np.zeros(3)}, "its vertices is float64"),
+        ({"vertices": np.array([4, 4, 8])}, "row 2 is no cell"),
+        ({"vertices": np.array(5)}, "its vertices"),
+        ({"edge_bits": np.array([1, -1, 3])}, "row 1 is no cell"),
+        ({"operations": np.full((3, 5), 3)}, "row 0 is no cell"),
+        ({"operations": np.zeros((3, 4), int)}, "its operations is"),
+        ({"edge_bits": np.zeros(3, int)}, "none of its cells"),
+        ({"vertices": np.array([2, 2, 2]), "edge_bits": np.array([1, 1, 1])}, "row 1 gives a cell again"),
+        ({"test": np.array([None] * 3)}, "its test has the shape .* of object"),
+        ({"test": np.zeros(0)}, r"its test has the shape \(0,\)"),
+    ],
+)
+def test_archives_that_are_none(write, changes, words):
+    arrays = {name: values for name, values in (arrays_of([7, 50, 90]) | changes).items() if values is not None}
+    path = write(npz(arrays))
+    with pytest.raises(InputError, match=words):
+        convert.read(path, "test")
+
+
+def test_an_archive_that_declares_a_huge_array_reserves_nothing(write):
+    for shape, kind in (((1 << 40,), "<f8"), ((400_000, 400_000), "<f8"), ((5, 5, 5), "<f8"), ((9,), "<U99999999")):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr("vertices.npy", header.getvalue())
+        path = write(content.getvalue())
+        assert_refused_in_little_memory(lambda: convert.read(path, "test"), "vertices has the shape")

@@ -1,0 +1,128 @@
+"""Pickles that other projects have made of NAS-Bench-101, and pickles that mean harm."""
+
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from nasbench_writer import made_up_runs
+from source_files import SOME, assert_columns, assert_refused_in_little_memory, converted, naslib, nasbenchapi, write  # noqa: F401
+
+from nasbench_dataset import InputError, cells, convert
+from nasbench_dataset import table as tables
+from nasbench_dataset.runs import BUDGETS
+
+
+@pytest.mark.parametrize("layout", [naslib, nasbenchapi])
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_pickles_of_other_projects(write, tmp_path, layout, protocol):
+    runs = list(made_up_runs(SOME[:40], BUDGETS))
+    path = write(pickle.dumps(layout(runs), protocol))
+    assert_columns(converted(path, tmp_path / "t"), runs)
+    _, lines = convert.read(path, "test")
+    name = {naslib: "NASLib", nasbenchapi: "NASBenchAPI"}[layout]
+    assert lines[0] == f"{name}'s pickle of 480 runs" and lines[-1].endswith("no disagreement")
+
+
+def test_the_real_file_of_naslib(measured, tmp_path):
+    path = measured / "naslib_nb101_dummy.pkl"
+    with open(path, "rb") as file:
+        content = pickle.load(file)  # trusted, and read in another way than the code under test does
+    assert len(content) == 30
+    table = converted(path, tmp_path / "t")
+    _, lines = convert.read(path, "test")
+    assert lines == [
+        "NASLib's pickle of 90 runs",
+        "108 epochs: 90 runs of 30 cells, none missing",
+        "stored forms and trainable parameters: no disagreement",
+    ]
+    for fixed, budgets in content.values():
+        cell = {"adj_mat": fixed["module_adjacency"].tolist(), "node_list": fixed["module_operations"]}
+        operations, edges = cells.from_dict(cell)
+        index = cells.index(operations, edges)
+        assert cells.to_dict(*cells.cell(index)) == cell
+        assert cells.trainable_parameters(operations, edges) == fixed["trainable_parameters"]
+        for column, name in (("test", "test_accuracy"), ("valid", "validation_accuracy"), ("train_seconds", "training_time")):
+            mean = np.mean([trained[f"final_{name}"] for trained in budgets[108]])
+            assert table.columns[column][index] == pytest.approx(mean, rel=1e-7)
+    assert all(np.count_nonzero(~np.isnan(values)) == 30 for values in table.columns.values())
+
+
+def broken_entry(path: list, value) -> dict:
+    """NASLib's content with one value replaced; ``path`` leads there from the only entry."""
+    content = naslib(list(made_up_runs([7])))
+    (key,) = content
+    place = content[key]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ([1, 2], "no dictionary"),
+        ({}, "no dictionary"),
+        ("text", "no dictionary"),
+        (np.zeros(3), "no dictionary"),
+        ({"a": 1}, "the entry 'a' is not laid out"),
+        ({"format": np.zeros(3)}, "the entry 'format' is not laid out"),
+        ({"format": tables.FORMAT}, "is a table already"),
+        ({"entries_by_arch": [1]}, "not a dictionary"),
+        ({"entries_by_arch": {"a": [{}]}}, "it lacks 'derived'"),
+        ({"entries_by_arch": {"a": [{"derived": 5, "adjacency_str": [], "operations_str": "x"}]}}, "NASBenchAPI"),
+        (broken_entry([0, "module_adjacency"], 5), "a matrix 'adj_mat'"),
+        (broken_entry([0, "module_adjacency"], np.zeros((7, 7), int)), "not a 4 x 4 matrix"),
+        (broken_entry([0, "module_adjacency"], np.ones((4, 4), int)), "upper-triangular"),
+        (broken_entry([0, "module_operations"], None), "NASLib"),
+        (broken_entry([0, "trainable_parameters"], "many"), "not all numbers"),
+        (broken_entry([1, 108], 5), "NASLib"),
+        (broken_entry([1, 108, 0], {}), "it lacks 'final_test_accuracy'"),
+        (broken_entry([1, 108, 0, "final_test_accuracy"], "0.9"), "not all numbers"),
+        (broken_entry([1, 108, 0, "final_training_time"], [1.0]), "not all numbers"),
+        (broken_entry([1, 5], [{}]), "it lacks"),
+    ],
+)
+def test_pickles_of_another_layout_are_refused(write, content, words):
+    path = write(pickle.dumps(content))
+    with pytest.raises(InputError, match=words):
+        convert.read(path, "test")
+
+
+class Call:
+    """Its pickle calls a function when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("function", [os.system, eval, exec, os.unlink, getattr, __import__, np.load, np.fromfile])
+def test_hostile_pickles_are_refused(write, tmp_path, function):
+    trace = tmp_path / "executed"
+    argument = f"touch {trace}" if function is os.system else f"open({str(trace)!r}, 'w')"
+    content = naslib(list(made_up_runs([7])))
+    content["evil"] = Call(function, argument)
+    path = write(pickle.dumps(content))
+    with pytest.raises(InputError, match="not admitted"):
+        convert.read(path, "test")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\x80\x02Nr" + struct.pack("<I", 1 << 23) + b".", "numbers an object 8,388,608"),
+        (b"Np8388608\n.", "numbers an object 8,388,608"),
+        (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x.", "not a usable table"),
+        (pickle.dumps(Call(np._core.multiarray._reconstruct, np.ndarray, (1 << 28,), b"b")), "without content"),
+        (pickle.dumps(Call(np.ndarray, (1 << 28,))), "not a usable table"),
+    ],
+)
+def test_pickles_that_would_reserve_memory_are_refused(write, content, words):
+    path = write(content)
+    assert_refused_in_little_memory(lambda: convert.read(path, "test"), words)
