@@ -10,6 +10,9 @@ import pytest
 from conftest import ROOT, assert_refused, run
 from PIL import Image
 
+import saved_run
+import tree_layout
+import tree_pictures
 import visualize
 from arch_generator import State, arch_generator
 from checkpoint import Checkpoint
@@ -53,7 +56,7 @@ def tuned(tmp_path_factory):
     main, files = search.saved()
     with Checkpoint(folder) as saves:
         saves.save(lambda: ({**main, "outcome": None, "seconds": 1.0}, files))
-    tree = visualize.read_run(folder)
+    tree = saved_run.read_run(folder)
     assert (tree.parent > np.arange(len(tree.states))).any()
     assert (tree.visits[1:] > tree.visits[tree.parent[1:]]).any()
     return folder
@@ -62,7 +65,7 @@ def tuned(tmp_path_factory):
 @pytest.fixture(params=["unfinished", "tuned"])
 def tree(request):
     """Both kinds of search, as they are read."""
-    return visualize.read_run(request.getfixturevalue(request.param))
+    return saved_run.read_run(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -153,17 +156,17 @@ def test_the_tree_of_a_search_with_the_meta_dnn(tmp_path):
 
 def test_a_save_that_was_interrupted_while_renaming_is_read(copy):
     """The state after a kill between two renamings: see checkpoint.py."""
-    before = visualize.read_run(copy)
+    before = saved_run.read_run(copy)
     (copy / "search").rename(copy / "search.new")
     (copy / "nodes").rename(copy / "nodes.new")
     (copy / "nodes").write_bytes(b"of the save before")
-    assert visualize.read_run(copy).states == before.states
+    assert saved_run.read_run(copy).states == before.states
 
 
 def test_a_summary_of_another_search_is_not_believed(copy):
     summary = json.loads((copy / "summary.json").read_text())
     (copy / "summary.json").write_text(json.dumps(summary | {"seed": 5}))
-    assert visualize.read_run(copy).table.startswith("not known")
+    assert saved_run.read_run(copy).table.startswith("not known")
 
 
 def test_the_folder_of_the_run_is_only_added_to(copy):
@@ -184,7 +187,7 @@ def test_keras_and_the_search_are_not_imported():
 
 @pytest.mark.parametrize("most", [20, 50, 120, 300, 10_000])
 def test_a_pruned_tree_is_connected_and_as_large_as_allowed(tree, most):
-    drawing = visualize.arrange(tree, most)
+    drawing = tree_layout.arrange(tree, most)
     drawn = set(drawing.drawn.tolist())
     assert 0 in drawn and len(drawn) <= most
     assert all(int(tree.parent[i]) in drawn for i in drawn - {0})
@@ -197,31 +200,31 @@ def test_a_pruned_tree_is_connected_and_as_large_as_allowed(tree, most):
 
 def with_what_leads_there(tree, least):
     """The nodes with at least so many visits, and all their ancestors."""
-    return {j for i in np.flatnonzero(tree.visits >= least).tolist() for j in visualize.ancestry(tree.parent, i)}
+    return {j for i in np.flatnonzero(tree.visits >= least).tolist() for j in tree_layout.ancestry(tree.parent, i)}
 
 
 def test_a_node_appears_once_it_and_all_its_ancestors_were_created(tree):
     for most in (50, 10_000):
-        drawing = visualize.arrange(tree, most)
-        appears = [max(visualize.ancestry(tree.parent, i)) for i in drawing.drawn.tolist()]
+        drawing = tree_layout.arrange(tree, most)
+        appears = [max(tree_layout.ancestry(tree.parent, i)) for i in drawing.drawn.tolist()]
         assert drawing.appears.tolist() == appears == sorted(appears)
         assert (drawing.parent[1:] < np.arange(1, len(appears))).all()
 
 
 def test_first_parents_leave_the_order_of_creation(unfinished):
-    drawing = visualize.arrange(visualize.read_run(unfinished), 100)
+    drawing = tree_layout.arrange(saved_run.read_run(unfinished), 100)
     assert drawing.appears.tolist() == drawing.drawn.tolist() == sorted(drawing.drawn.tolist())
 
 
 def test_children_are_one_ring_further_out_and_no_two_nodes_share_a_place(tree):
-    drawing = visualize.arrange(tree, 10_000)
+    drawing = tree_layout.arrange(tree, 10_000)
     radius = np.hypot(drawing.x, drawing.y)
     assert (radius[1:] > radius[drawing.parent[1:]] + 1e-6).all() and radius.max() == pytest.approx(1)
     assert len(set(zip(drawing.x.round(7).tolist(), drawing.y.round(7).tolist()))) == len(tree.states)
 
 
 def test_paths_lead_from_the_root_to_the_extremes(tree):
-    drawing = visualize.arrange(tree, 100)
+    drawing = tree_layout.arrange(tree, 100)
     value = tree.value[drawing.drawn]
     for path in (drawing.best, drawing.high, drawing.low):
         assert path[0] == 0 and drawing.parent[path[1:]].tolist() == path[:-1]
@@ -243,7 +246,7 @@ def test_actions_are_told_from_other_steps():
             break
     for before in states:
         steps = set() if before.finished else {generator.transition(before, a) for a in generator.actions(before)}
-        assert {after for after in states if visualize.one_action(before, after)} == steps & set(states)
+        assert {after for after in states if saved_run.one_action(before, after)} == steps & set(states)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -251,10 +254,11 @@ def test_the_best_network_is_that_of_the_search(seed, tmp_path):
     options = ["--max-nodes", 4, "--seed", seed, "--samples", 40, "--quiet", "--out", tmp_path]
     assert run("MCTS.py", *options).returncode == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
-    tree = visualize.read_run(tmp_path)
-    cell, accuracy, node, what = visualize.best_network(tree)
+    tree = saved_run.read_run(tmp_path)
+    cell, accuracy = saved_run.best_sample(tree)
+    node, what = tree_layout.way_to(cell, accuracy, tree)
     assert cell.to_dict() == summary["best_network"] and accuracy == summary["best_accuracy"]
-    assert tree.states[node] == cell if what == "the best network" else visualize.leads_to(tree.states[node], cell)
+    assert tree.states[node] == cell if what == "the best network" else tree_layout.leads_to(tree.states[node], cell)
 
 
 # --- a cell -----------------------------------------------------------------------------------
@@ -273,13 +277,13 @@ def test_cells_are_drawn(finished, tmp_path):
 def test_every_edge_of_a_cell_is_drawn_once_and_arcs_pass_no_vertex():
     for vertices in range(2, 8):
         for edges in np.random.default_rng(0).integers(0, 1 << vertices * (vertices - 1) // 2, 40).tolist():
-            drawn = visualize.arcs(State((0,) * (vertices - 2), edges))
+            drawn = tree_pictures.arcs(State((0,) * (vertices - 2), edges))
             assert sum(cells.edge_bit(x, y) for x, y, _ in drawn) == edges
             assert all((side == 0) == (y == x + 1) for x, y, side in drawn)
 
 
 def test_arcs_that_need_not_cross_do_not():
-    crossing = visualize.arcs(State((0, 0), cells.edge_bit(0, 2) | cells.edge_bit(1, 3)))
+    crossing = tree_pictures.arcs(State((0, 0), cells.edge_bit(0, 2) | cells.edge_bit(1, 3)))
     assert {side for *_, side in crossing} == {1, -1}
 
 
@@ -317,8 +321,8 @@ def test_damaged_files_are_refused_in_one_line(copy, name):
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"seed": NaN'])
 def test_a_damaged_summary_is_refused(copy, content):
     (copy / "summary.json").write_bytes(content)
-    with pytest.raises(visualize.InputError, match=r"damaged \(summary.json\)"):
-        visualize.read_run(copy)
+    with pytest.raises(saved_run.InputError, match=r"damaged \(summary.json\)"):
+        saved_run.read_run(copy)
 
 
 @pytest.mark.parametrize(
@@ -332,8 +336,8 @@ def test_a_damaged_summary_is_refused(copy, content):
 def test_trees_that_no_search_makes_are_refused(copy, column, entry, value):
     """As a hostile file would be: with a right checksum."""
     change(copy, lambda settings, nodes: nodes[column].__setitem__(entry, value))
-    with pytest.raises(visualize.InputError, match="damaged"):
-        visualize.read_run(copy)
+    with pytest.raises(saved_run.InputError, match="damaged"):
+        saved_run.read_run(copy)
 
 
 def change(folder, edit):
@@ -373,8 +377,8 @@ def child_below(nodes):
 def test_parents_that_no_walk_has_are_refused(tuned, tmp_path, edit):
     folder = shutil.copytree(tuned, tmp_path / "copy")
     change(folder, edit)
-    with pytest.raises(visualize.InputError, match="damaged"):
-        visualize.read_run(folder)
+    with pytest.raises(saved_run.InputError, match="damaged"):
+        saved_run.read_run(folder)
 
 
 def test_a_cycle_is_refused_in_one_line(tuned, tmp_path):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from conftest import run
 
-import visualize
+import saved_run
+import tree_layout
+import tree_pictures
 from arch_generator import State
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -50,7 +52,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tree(folder):
     """The run as Python reads it."""
-    return visualize.read_run(folder)
+    return saved_run.read_run(folder)
 
 
 @pytest.fixture
@@ -123,25 +125,25 @@ def test_a_clicked_node_stays_and_the_keyboard_goes_on_from_it(page, tree):
     most = max(np.flatnonzero(tree.parent == 0).tolist(), key=lambda i: tree.visits[i])
     assert facts(page)["visits"] == f"{tree.visits[most]:,}"
     page.find_element(By.ID, "best").click()
-    assert facts(page)["this is"] == visualize.best_network(tree)[3]
+    assert facts(page)["this is"] == tree_layout.way_to(*saved_run.best_sample(tree), tree)[1]
 
 
-def test_the_slider_goes_through_the_search(page, tree):
+def test_the_slider_goes_through_the_search(page, tree, folder):
     slider, total = page.find_element(By.ID, "time"), len(tree.states)
     words = lambda: page.find_element(By.ID, "so-far").text  # noqa: E731
     assert page.execute_script("return visible") == total
     assert f"{total} of {total} nodes created, {total} drawn" in words()
-    accuracies = [v if state.finished else 0 for state, v in zip(tree.states, tree.value)]
-    assert f"best finished cell so far {max(accuracies):.7f}" in words()
+    best = json.loads((folder / "summary.json").read_text())["best_accuracy"]
+    assert words().endswith(f"best sample {best:.7f}")
     inked = ink(page)
     slider.send_keys(Keys.HOME)
-    assert page.execute_script("return visible") == 1 and "1 of" in words() and "no finished cell yet" in words()
+    assert page.execute_script("return visible") == 1 and "1 of" in words() and "best sample so far" in words()
     slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert page.execute_script("return visible") == 3
     assert 0 < ink(page) < inked
     half = total // 2
     page.execute_script("arguments[0].value = arguments[1]; arguments[0].oninput()", slider, half)
-    assert f"{half} of {total} nodes created" in words() and f"so far {max(accuracies[:half]):.7f}" in words()
+    assert f"{half} of {total} nodes created" in words() and "so far at least 0." in words()
     slider.send_keys(Keys.END)
     assert page.execute_script("return visible") == total
 
@@ -183,7 +185,7 @@ def test_both_languages_lay_out_cells_alike(page):
     for vertices in range(2, 8):
         for edges in np.random.default_rng(1).integers(0, 1 << vertices * (vertices - 1) // 2, 30).tolist():
             there = page.execute_script("return arcs(arguments[0], arguments[1])", vertices, edges)
-            assert [tuple(edge) for edge in there] == visualize.arcs(State((0,) * (vertices - 2), edges))
+            assert [tuple(edge) for edge in there] == tree_pictures.arcs(State((0,) * (vertices - 2), edges))
 
 
 def test_text_of_files_does_not_execute(browser, folder, tmp_path):
