@@ -16,7 +16,8 @@ try:
     from matplotlib.figure import Figure
     from PIL import Image  # noqa: F401 (Matplotlib writes PNG files by it)
 except Exception as error:  # absent, or broken in any of the ways in which an installation can be
-    raise InputError(f"Matplotlib and Pillow cannot be used ({error}); pip install -r requirements-compare.txt") from error
+    message = f"Matplotlib and Pillow cannot be used ({error}); pip install -r requirements-compare.txt"
+    raise InputError(message) from error
 
 matplotlib.rcdefaults()  # a figure is the same whatever the user's matplotlibrc says
 
@@ -57,7 +58,7 @@ def save_figure(
 
 
 def render(figure: Figure, kind: str, dpi: int, salt: str) -> bytes:
-    """The content of a figure's file of that kind (``"png"`` or ``"svg"``); the salt is what ids in an SVG grow from."""
+    """The content of a figure's file, of the kind ``"png"`` or ``"svg"``; the ids in an SVG are made of the salt."""
     content = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": salt}):
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box

@@ -169,7 +169,8 @@ def check_sizes(folder: Path, suffix: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             total += check_size(path, LARGEST_FILE)
     if total > LARGEST_SAVE:
-        raise InputError(f"the save in {folder} has {megabytes(total)}; no more than {megabytes(LARGEST_SAVE)} are read")
+        most = megabytes(LARGEST_SAVE)
+        raise InputError(f"the save in {folder} has {megabytes(total)}; no more than {most} of it are read")
 
 
 def check_size(path: Path, most: int) -> int:
@@ -217,7 +218,8 @@ def parse_run(main: dict, files: dict[str, bytes], summary: dict) -> Run:
         generator = arch_generator(settings["max_nodes"], settings["max_edges"])
     except InputError as error:
         raise ValueError(error) from error
-    states, parent, visits, value, closed = parse_nodes(files["nodes"], generator, settings)
+    least = 0 if main.get("open") else 1  # no visit yet where the question for the value of a node is still open
+    states, parent, visits, value, closed = parse_nodes(files["nodes"], generator, settings, least)
     operations, edges, accuracies = checkpoint.columns(files["dangling_nodes"], "operations", "edges", "value")
     ends = checkpoint.states(operations, edges, [True] * len(edges), generator)
     dangling = dict(zip(ends, checkpoint.numbers(accuracies, float, 0, 1, "value")))
@@ -251,12 +253,14 @@ def text(value: object, what: str) -> str:
     return printable(value, 80)
 
 
-def parse_nodes(content: bytes, generator: arch_generator, settings: dict) -> tuple[list, list, list, list, list]:
-    """The columns of a tree that are shown: states, parents, visits, values, closed."""
+def parse_nodes(
+    content: bytes, generator: arch_generator, settings: dict, least: int
+) -> tuple[list[State], list, list[int], list[float], list[bool]]:
+    """The columns of a tree that are shown: states, parents, visits (at least ``least``), values, closed."""
     names = "operations", "edges", "finished", "parent", "n", "x_bar", "closed", "children"
     operations, edges, finished, parent, visits, value, closed, _ = checkpoint.columns(content, *names)
     states = checkpoint.states(operations, edges, finished, generator)
-    checkpoint.numbers(visits, int, 1, 2**53, "n")
+    checkpoint.numbers(visits, int, least, 2**53, "n")
     checkpoint.numbers(value, float, 0, 1, "x_bar")
     checkpoint.numbers(closed, bool, False, True, "closed")
     closing = settings["close_exhausted"]
@@ -276,7 +280,9 @@ def check_parents(states: list[State], parent: list, visits: list[int], backup: 
     checkpoint.numbers(parent[1:], int, 0, len(states) - 1, "parent")
     if not all(one_action(states[p], state) for p, state in zip(parent[1:], states[1:])):
         raise ValueError("nodes: more than one action away from the parent")
-    if backup == "first-parent" and any(i <= p or visits[i] > visits[p] for i, p in enumerate(parent[1:], 1)):
+    if backup == "first-parent" and any(
+        i <= p or visits[i] > max(1, visits[p]) for i, p in enumerate(parent[1:], 1)
+    ):
         raise ValueError("nodes: older, or with more visits, than the parent")
 
 

@@ -126,8 +126,11 @@ def extreme(run: Run, drawn: np.ndarray, least: int, sign: int) -> int:
 
     Finished cells are left aside, as most are worth 0: they are not in the table.
     """
-    nodes = enumerate(drawn.tolist())
-    states = [i for i, node in nodes if node > 0 and run.visits[node] >= least and not run.states[node].finished]
+    states = [
+        i
+        for i, node in enumerate(drawn.tolist())
+        if node > 0 and run.visits[node] >= max(1, least) and not run.states[node].finished
+    ]
     return max(states, key=lambda i: (sign * run.value[drawn[i]], run.visits[drawn[i]]), default=0)
 
 

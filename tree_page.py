@@ -7,15 +7,11 @@ import re
 from base64 import b64encode
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-from matplotlib.colors import to_hex
-
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import write_atomically
 from saved_run import Run
 from tree_layout import Drawing
-from tree_pictures import BEST, BOXES, COLOURS, HIGH, LOW, PLAIN, caption, colour_limits
+from tree_pictures import BEST, BOXES, HIGH, LOW, PLAIN, caption, colour_limits, colour_scale
 
 TEMPLATE = Path(__file__).with_name("visualize.html")
 
@@ -74,7 +70,7 @@ def page_data(run: Run, drawing: Drawing) -> dict:
         "paths": paths,
         "value_is": f"value: mean {run.settings['metric']} accuracy",
         "limits": colour_limits(run),
-        "colours": [to_hex(colour) for colour in matplotlib.colormaps[COLOURS](np.linspace(0, 1, 48))],
+        "colours": colour_scale(48),
         "operations_by_number": cells.OPERATIONS,
         "boxes": BOXES,
         "plain": PLAIN,

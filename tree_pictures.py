@@ -3,13 +3,14 @@
 import io
 import math
 import textwrap
+import warnings
 from pathlib import Path
 
 import figure_files  # first: says what to install where nothing can be drawn
 import matplotlib
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -59,7 +60,7 @@ def draw_tree(run: Run, drawing: Drawing, folder: Path) -> list[Path]:
 
 
 def areas(visits: np.ndarray | int, drawn: int) -> np.ndarray:
-    """Square points for numbers of visits, which span five orders of magnitude; where few are drawn, they are larger."""
+    """Square points for numbers of visits, which span five orders of magnitude; larger where few are drawn."""
     return 4 * np.asarray(visits, float) ** 0.3 * min(8, max(1, MAX_DRAWN / drawn) ** 0.7)
 
 
@@ -72,8 +73,30 @@ def decorate(figure: Figure, dots, run: Run, drawing: Drawing) -> None:
     bar.set_label(f"value: mean {run.settings['metric']} accuracy found from there (x_bar)", size=9)
     look = {"fontsize": 9.5, "frameon": False, "labelspacing": 0.75}
     figure.legend(handles=legend(run, drawing), loc="upper left", bbox_to_anchor=(left - 0.01, 0.80), **look)
-    lines = [textwrap.fill(sentence, 50, break_on_hyphens=False) for sentence in caption(run, drawing)]
+    room = (0.99 - left) * figure.get_figwidth()
+    lines = [wrapped(sentence, 50, room, size=9.5) for sentence in caption(run, drawing)]
     figure.text(left, 0.03, "\n\n".join(lines), size=9.5, va="bottom", linespacing=1.25, **text)
+
+
+def wrapped(words: str, letters: int, room: float, size: float) -> str:
+    """Words in lines of at most so many letters, and of fewer where letters are so wide that they need more room.
+
+    Parameters
+    ----------
+    room : float
+        In inches.
+    size : float
+        Of the letters, in points.
+    """
+    figure, lines = Figure(), ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font lacks has the width of a box
+        for most in range(letters, 4, -1):
+            lines = textwrap.fill(words, most, break_on_hyphens=False)
+            extent = figure.text(0, 0, lines, size=size, parse_math=False).get_window_extent()
+            if extent.width <= room * figure.dpi:
+                break
+    return lines
 
 
 def legend(run: Run, drawing: Drawing) -> list[Line2D]:
@@ -96,6 +119,11 @@ def legend(run: Run, drawing: Drawing) -> list[Line2D]:
         dot("state under construction", 30),
         *(dot(f"{n:,} visits", areas(n, len(drawing.drawn))) for n in (10, 1_000, 100_000) if n <= run.visits.max()),
     ]
+
+
+def colour_scale(number: int) -> list[str]:
+    """So many colours of values, from low to high, as #rrggbb."""
+    return [to_hex(colour) for colour in matplotlib.colormaps[COLOURS](np.linspace(0, 1, number))]
 
 
 def fewer_colours(png: bytes) -> bytes:
@@ -128,11 +156,13 @@ def arcs(state: State) -> list[tuple[int, int, int]]:
 def draw_cell(state: State, title: str, folder: Path) -> list[Path]:
     """Write cell.png and cell.svg."""
     names = state.to_dict()["node_list"]
-    edges, step, wide, high = arcs(state), 2.3, 1.5, 0.8
+    edges, step, wide, high, inch = arcs(state), 2.3, 1.5, 0.8, 0.75
     tops = [(side, edge_curve(x * step, y * step, side, wide, high).get_extents()) for x, y, side in edges]
     reach = [max([high / 2, *(max(abs(box.y0), abs(box.y1)) for s, box in tops if s == side)]) for side in (0, 1, -1)]
-    size = step * (state.vertices - 1) + wide + 0.4, reach[1] + reach[-1] + 1.1
-    figure = Figure(figsize=(size[0] * 0.75, size[1] * 0.75))
+    width = step * (state.vertices - 1) + wide + 0.4
+    words = wrapped(title, max(24, int(width * 8)), (width - 0.4) * inch, size=10)
+    size = width, reach[1] + reach[-1] + 1.1 + 0.23 * max(0, words.count("\n") - 2)  # room for three lines, or more
+    figure = Figure(figsize=(size[0] * inch, size[1] * inch))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-wide / 2 - 0.2, size[0] - wide / 2 - 0.2), ylim=(-reach[-1] - 0.2, size[1] - reach[-1] - 0.2))
     axes.set_axis_off()
@@ -144,7 +174,6 @@ def draw_cell(state: State, title: str, folder: Path) -> list[Path]:
         look = {"boxstyle": "round,pad=0,rounding_size=0.15", "fc": colour, "ec": "#333333", "lw": 1}
         axes.add_patch(FancyBboxPatch((i * step - wide / 2, -high / 2), wide, high, **look))
         axes.text(i * step, 0, name.replace("-bn", "\nbn", 1), ha="center", va="center", size=10)
-    words = textwrap.fill(title, max(24, int(size[0] * 8)))
     axes.text(-wide / 2, size[1] - reach[-1] - 0.35, words, va="top", size=10, color="#222222", parse_math=False)
     return figure_files.save_figure(figure, folder / "cell", png_dpi=120, svg_dpi=200, finish=fewer_colours)
 
@@ -180,7 +209,8 @@ def caption(run: Run, drawing: Drawing) -> list[str]:
         f"Outcome: {run.outcome}, at {len(run.samples):,} unique samples; best accuracy {best}.",
         f"{drawn_nodes(run, drawing)} Lines lead to {parents}.{closed}",
         f"Colours from {low:.4f} to {high:.4f}, the {q:.0%} and {r:.0%} quantiles of the values above 0 of the"
-        f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end.{predicted}",
+        f" {min(MAX_DRAWN, len(run.states)):,} nodes with most visits; values beyond have the colour of the end."
+        f"{predicted}",
     ]
     return [printable(sentence) for sentence in sentences]
 

@@ -14,8 +14,8 @@ import json
 import sys
 from pathlib import Path
 
-if (HERE := str(Path(__file__).resolve().parent)) not in sys.path:  # PYTHONSAFEPATH keeps Python from putting it there
-    sys.path.insert(0, HERE)
+if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
+    sys.path.insert(0, here)
 
 from arch_generator import State
 from nasbench_dataset import InputError, command
@@ -97,8 +97,10 @@ def read_cell(text: str) -> State:
     """The cell in JSON form; an InputError where it is none."""
     try:
         return State.from_dict(json.loads(text))
-    except (LookupError, RecursionError, TypeError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"--cell is neither best nor a cell: {printable(error, 200)}") from error
+    except (LookupError, TypeError) as error:
+        raise InputError("--cell is neither best nor a cell: no matrix 'adj_mat' and list 'node_list'") from error
 
 
 def make_folder(folder: Path) -> None:

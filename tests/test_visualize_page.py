@@ -3,6 +3,7 @@
 Needs Chromium and its driver (``apt install chromium-driver``); without them the tests are skipped.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -12,8 +13,10 @@ from conftest import run
 
 import saved_run
 import tree_layout
+import tree_page
 import tree_pictures
 from arch_generator import State
+from saved_run import Best
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -148,6 +151,34 @@ def test_the_slider_goes_through_the_search(page, tree, folder):
     assert page.execute_script("return visible") == total
 
 
+def said_at(page, nodes):
+    """What the page says of the best sample when so many nodes are there."""
+    page.execute_script("byId('time').value = arguments[0]; setTime()", nodes)
+    return page.find_element(By.ID, "so-far").text.partition("drawn; ")[2]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"bests": [Best(0.5, 1, 3), Best(0.75, 2, 60)]}, ["no sample yet", "so far 0.5", "best sample 0.75"]),
+        ({}, ["so far not known", "so far at least 0.93", "best sample 0.9359642"]),
+        ({"bests": []}, ["no sample yet", "no sample yet", "no sample yet"]),
+        ({"bests": None, "guided": True}, ["so far not known", "so far not known", "best sample at least 0.9"]),
+    ],
+    ids=["placed", "not placed", "no samples", "guided, without a summary"],
+)
+def test_the_page_says_no_more_of_the_best_sample_than_is_known(browser, tree, tmp_path, changes, words):
+    bests = changes.get("bests", tree.bests)
+    settings = {**tree.settings, "guide": int(changes.get("guided", False))}
+    other = dataclasses.replace(tree, bests=bests, settings=settings)
+    tree_page.write_page(other, tree_layout.arrange(other, 5_000), tmp_path)
+    open_page(browser, tmp_path)
+    total = len(tree.states)
+    said = [said_at(browser, nodes) for nodes in (1, total // 2, total)]
+    assert all(part in text for part, text in zip(words, said, strict=True)), said
+    check_logs(browser, tmp_path)
+
+
 def ink(page):
     """How many pixels of the canvas are not blank."""
     return page.execute_script(
@@ -167,6 +198,17 @@ def test_zooming_and_moving(page):
     assert after[0] > before[0] and after[1] < before[1]
     page.find_element(By.ID, "whole").click()
     assert page.execute_script("return [scale(), view.x]") == before
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right)"
+    assert max(page.execute_script(f"return {edges}")) <= width
 
 
 def test_a_phone(page, tree):
