@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import re
+import stat
 import time
 from dataclasses import dataclass
 from itertools import chain
@@ -174,13 +175,16 @@ def check_sizes(folder: Path, suffix: str) -> None:
 
 
 def check_size(path: Path, most: int) -> int:
-    """The size of a file in bytes; an InputError where it is no file, or larger than any that a search writes."""
-    if path.exists() and not path.is_file():
+    """The size of a file in bytes; an InputError where it is no file, or larger than any that a search writes.
+
+    It is looked at once only, as a search may rename it meanwhile.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path} is not a file, as a search writes it")
-    size = path.stat().st_size
-    if size > most:
-        raise InputError(f"{path} has {megabytes(size)}; no more than {megabytes(most)} of it are read")
-    return size
+    if found.st_size > most:
+        raise InputError(f"{path} has {megabytes(found.st_size)}; no more than {megabytes(most)} of it are read")
+    return found.st_size
 
 
 def megabytes(size: int) -> str:
@@ -190,11 +194,11 @@ def megabytes(size: int) -> str:
 
 def read_summary(path: Path) -> dict:
     """The content of summary.json; empty where there is none. A ValueError where it is not what a search writes."""
-    if not path.exists():
-        return {}
-    check_size(path, LARGEST_MAIN)
     try:
+        check_size(path, LARGEST_MAIN)
         content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
     except (RecursionError, ValueError) as error:
         raise ValueError(SUMMARY) from error
     if type(content) is not dict:

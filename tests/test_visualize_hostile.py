@@ -196,3 +196,19 @@ def test_settings_are_plain_words(saved, tmp_path, field, text):
     write(tmp_path, {**main, "settings": {**main["settings"], field: text}}, files, summary)
     with pytest.raises(InputError, match=r"damaged \(settings"):
         saved_run.read_run(tmp_path)
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_at_is_read(saved, tmp_path, monkeypatch):
+    """As a search does it that is saving."""
+    write(tmp_path, *saved)
+    look, old, new = os.stat, tmp_path / "nodes", tmp_path / "nodes.new"
+
+    def look_and_rename(path, *arguments, **options):
+        found = look(path, *arguments, **options)
+        if path == old and not renamed:
+            renamed.append(os.replace(old, new))
+        return found
+
+    renamed = []
+    monkeypatch.setattr(os, "stat", look_and_rename)
+    assert len(saved_run.read_run(tmp_path).samples) == 40 and renamed
