@@ -2,6 +2,7 @@
 
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -162,6 +163,7 @@ def test_numbers_with_many_digits_are_refused_in_one_line(saved, tmp_path, name)
 
 HOSTILE = [
     "\x1b]0;title\x07\x1b[2J\u202egnp.exe\u2066\u200f\na\r\u2028b\x85</script><script>alert(1)</script>",
+    "--><script>alert(1)</script><!-- a &lt; b &amp; -- --!>",
     "$\\frac{ \ud800\udfff @@DATA@@ <img src=x onerror=alert(1)>" + "x" * 10_000_000, "W" * 80 + "9" * 100_000,
 ]  # fmt: skip
 
@@ -173,6 +175,8 @@ def test_hostile_text_reaches_pictures_page_and_terminal_as_one_short_line(saved
     assert visualize.main([str(tmp_path), "--html"]) == visualize.main([str(tmp_path), "--cell", "best"]) == 0
     printed = capsys.readouterr().out
     assert all(line.isprintable() and len(line) < 1_000 for line in printed.splitlines())
+    for name in ("tree.svg", "cell.svg"):
+        assert not any("script" in element.tag for element in ElementTree.parse(tmp_path / name).iter())
     for name in ("tree.svg", "cell.svg", "tree.html"):
         content = (tmp_path / name).read_text()
         assert len(content) < 1_000_000 and not set("\x1b\x07\u202e\u2066\u2028\x85") & set(content)
