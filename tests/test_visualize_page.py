@@ -3,6 +3,7 @@
 Needs Chromium and its driver (``apt install chromium-driver``); without them the tests are skipped.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 from conftest import run
 
-import visualize
+import saved_run
+import tree_layout
+import tree_page
+import tree_pictures
 from arch_generator import State
+from saved_run import Best
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -50,7 +55,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tree(folder):
     """The run as Python reads it."""
-    return visualize.read_run(folder)
+    return saved_run.read_run(folder)
 
 
 @pytest.fixture
@@ -123,27 +128,55 @@ def test_a_clicked_node_stays_and_the_keyboard_goes_on_from_it(page, tree):
     most = max(np.flatnonzero(tree.parent == 0).tolist(), key=lambda i: tree.visits[i])
     assert facts(page)["visits"] == f"{tree.visits[most]:,}"
     page.find_element(By.ID, "best").click()
-    assert facts(page)["this is"] == visualize.best_network(tree)[3]
+    assert facts(page)["this is"] == tree_layout.way_to(*saved_run.best_sample(tree), tree)[1]
 
 
-def test_the_slider_goes_through_the_search(page, tree):
+def test_the_slider_goes_through_the_search(page, tree, folder):
     slider, total = page.find_element(By.ID, "time"), len(tree.states)
     words = lambda: page.find_element(By.ID, "so-far").text  # noqa: E731
     assert page.execute_script("return visible") == total
     assert f"{total} of {total} nodes created, {total} drawn" in words()
-    accuracies = [v if state.finished else 0 for state, v in zip(tree.states, tree.value)]
-    assert f"best finished cell so far {max(accuracies):.7f}" in words()
+    best = json.loads((folder / "summary.json").read_text())["best_accuracy"]
+    assert words().endswith(f"best sample {best:.7f}")
     inked = ink(page)
     slider.send_keys(Keys.HOME)
-    assert page.execute_script("return visible") == 1 and "1 of" in words() and "no finished cell yet" in words()
+    assert page.execute_script("return visible") == 1 and "1 of" in words() and "best sample so far" in words()
     slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert page.execute_script("return visible") == 3
     assert 0 < ink(page) < inked
     half = total // 2
     page.execute_script("arguments[0].value = arguments[1]; arguments[0].oninput()", slider, half)
-    assert f"{half} of {total} nodes created" in words() and f"so far {max(accuracies[:half]):.7f}" in words()
+    assert f"{half} of {total} nodes created" in words() and "so far at least 0." in words()
     slider.send_keys(Keys.END)
     assert page.execute_script("return visible") == total
+
+
+def said_at(page, nodes):
+    """What the page says of the best sample when so many nodes are there."""
+    page.execute_script("byId('time').value = arguments[0]; setTime()", nodes)
+    return page.find_element(By.ID, "so-far").text.partition("drawn; ")[2]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"bests": [Best(0.5, 1, 3), Best(0.75, 2, 60)]}, ["no sample yet", "so far 0.5", "best sample 0.75"]),
+        ({}, ["so far not known", "so far at least 0.93", "best sample 0.9359642"]),
+        ({"bests": []}, ["no sample yet", "no sample yet", "no sample yet"]),
+        ({"bests": None, "guided": True}, ["so far not known", "so far not known", "best sample at least 0.9"]),
+    ],
+    ids=["placed", "not placed", "no samples", "guided, without a summary"],
+)
+def test_the_page_says_no_more_of_the_best_sample_than_is_known(browser, tree, tmp_path, changes, words):
+    bests = changes.get("bests", tree.bests)
+    settings = {**tree.settings, "guide": int(changes.get("guided", False))}
+    other = dataclasses.replace(tree, bests=bests, settings=settings)
+    tree_page.write_page(other, tree_layout.arrange(other, 5_000), tmp_path)
+    open_page(browser, tmp_path)
+    total = len(tree.states)
+    said = [said_at(browser, nodes) for nodes in (1, total // 2, total)]
+    assert all(part in text for part, text in zip(words, said, strict=True)), said
+    check_logs(browser, tmp_path)
 
 
 def ink(page):
@@ -167,6 +200,17 @@ def test_zooming_and_moving(page):
     assert page.execute_script("return [scale(), view.x]") == before
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right)"
+    assert max(page.execute_script(f"return {edges}")) <= width
+
+
 def test_a_phone(page, tree):
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -183,7 +227,7 @@ def test_both_languages_lay_out_cells_alike(page):
     for vertices in range(2, 8):
         for edges in np.random.default_rng(1).integers(0, 1 << vertices * (vertices - 1) // 2, 30).tolist():
             there = page.execute_script("return arcs(arguments[0], arguments[1])", vertices, edges)
-            assert [tuple(edge) for edge in there] == visualize.arcs(State((0,) * (vertices - 2), edges))
+            assert [tuple(edge) for edge in there] == tree_pictures.arcs(State((0,) * (vertices - 2), edges))
 
 
 def test_text_of_files_does_not_execute(browser, folder, tmp_path):
