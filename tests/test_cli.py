@@ -17,7 +17,7 @@ from nasbench_dataset.table import save
 SUMMARY = [
     "method", "seed", "max_nodes", "max_edges", "dataset", "metric", "lookup", "cp", "outcome", "best_accuracy",
     "best_network", "unique_samples", "lookups", "episodes", "tree_nodes", "seconds", "trace",
-    "preset", "backup", "close_exhausted", "guide",
+    "preset", "backup", "close_exhausted", "guide", "guide_from",
 ]  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def test_interrupted_by_the_user(tmp_path, number):
         (["--samples", 0], "--samples"),
         (["--patience", "1e5"], "--patience"),
         (["--sample", 5], "--sample"),
-        (["--dataset", "absent.pickle"], "cannot read the table absent.pickle"),
-        (["--dataset", ROOT], "cannot read the table"),
+        (["--dataset", "absent.pickle"], "cannot read absent.pickle"),
+        (["--dataset", ROOT], "cannot read"),
         (["--dataset", ROOT / "README.md"], "not a usable table"),
         (["--out", ROOT / "LICENSE"], "--out"),
         (["--out", "/proc/nowhere"], "--out"),

@@ -16,6 +16,7 @@ import search_command
 from checkpoint import Checkpoint
 from MCTS import main
 from nasbench_dataset import InputError
+from search import Search
 
 TREE = "nodes", "dangling_nodes"
 
@@ -76,7 +77,7 @@ def test_a_new_search_killed_between_any_two_file_operations_leaves_the_old_or_t
 
 def test_a_new_search_that_does_not_come_to_a_save_changes_nothing(finished, monkeypatch):
     old = content(finished)
-    monkeypatch.setattr(search_command, "search_with_progress", lambda *_: (_ for _ in ()).throw(Killed()))
+    monkeypatch.setattr(Search, "run", lambda *_: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
         search(finished, 2)
     assert content(finished) == old
