@@ -31,7 +31,7 @@ from enum import Enum
 from arch_generator import ROOT, State
 from guide import Guide
 from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
-from method import Announce, Answer, InWords, NoAccuracy, Nothing, Question, silently
+from method import Announce, Answer, NoAccuracy, Nothing, Question, TreeMethod, silently
 from options import SearchOptions
 from rollouts import ROLLOUTS
 from saved_tree import Saved, pack_search, unpack_rng, unpack_search
@@ -86,7 +86,7 @@ def back_up(way: list[Node], reward: float) -> None:
         node.x_bar += (reward - node.x_bar) / node.n
 
 
-class MCTS(InWords):
+class MCTS(TreeMethod):
     """The search, as a method to be asked and told (``method.Method``).
 
     Parameters
@@ -269,15 +269,10 @@ class MCTS(InWords):
         return list(self._open)
 
     def to_save(self) -> Saved:
-        """Everything that decides how the search goes on, but for the samples: for JSON, and files by their names."""
         main, files = pack_search(self)
         return main, {**files, "guide": self.guide.to_save()} if self.options.guide else files
 
     def restore(self, main: dict, files: dict[str, bytes], samples: dict[int, float]) -> None:
-        """Take over what ``to_save`` of another search gave, which had these samples; this one has to be new.
-
-        A LookupError, TypeError or ValueError where anything in it is not as ``to_save`` makes it.
-        """
         saved = unpack_search(main, files, self.generator, self._closing, Node)
         self.tree, self.dangling_nodes, self.root = saved.tree, saved.dangling_nodes, saved.tree[ROOT]
         self.episodes, self.guided = saved.episodes, saved.guided

@@ -8,11 +8,13 @@ A method may be asked again before it was told: then several questions are open,
 method knows.
 """
 
+import random
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Callable, Generator, Protocol
 
 from arch_generator import State
+from checkpoint import Saved
 from space import FULL, Space
 
 
@@ -87,8 +89,37 @@ def silently(what: str) -> None:
     """An ``Announce`` that tells nobody."""
 
 
-class InWords:
-    """What a kind of tree search adds to what is said of all of them; by default nothing."""
+class TreeMethod(Method, Protocol):
+    """A tree search: a method that can be saved and resumed, and says what is particular about it.
+
+    Attributes
+    ----------
+    name : str
+    tree : dict
+        The nodes, by their states.
+    dangling_nodes : dict of State to float
+        Finished cells that were sampled and the tree has not reached, with their accuracy.
+    rng, guided : random.Random, int
+        What it draws from; how often its guide had its turn.
+    """
+
+    name: str
+    tree: dict
+    dangling_nodes: dict[State, float]
+    rng: random.Random
+    guided: int
+
+    def to_save(self) -> Saved:
+        """Everything that decides how the search goes on, but for the samples: for JSON, and files by their names."""
+
+    def restore(self, main: dict, files: dict[str, bytes], samples: dict[int, float]) -> None:
+        """Take over what ``to_save`` of another search gave, which had these samples; this one has to be new.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            If anything in it is not as ``to_save`` makes it.
+        """
 
     def settings(self) -> dict:
         """What else has to be the same when a saved search is resumed."""

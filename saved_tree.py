@@ -6,31 +6,42 @@ with the attributes of ``MCTS.Node``, whose class is handed in.
 
 import random
 from itertools import chain
-from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Protocol
 
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
-
-if TYPE_CHECKING:  # imports point down: MCTS imports this
-    from MCTS import MCTS, Node
-    from method import Question
+from checkpoint import Saved
+from method import Question, TreeMethod
 
 
-Saved = checkpoint.Saved
-NewNode = "Callable[[State, Node | None], Node]"
+class Node(Protocol):
+    """What is saved of a node; see ``MCTS.Node``."""
+
+    state: State
+    parent: "Node | None"
+    n: int
+    x_bar: float
+    visits: int
+    children: "list[Node]"
+    fresh: list[State] | None
+    dead: int
+    closed: bool
+
+
+NewNode = Callable[[State, Node | None], Node]
 
 
 class SavedSearch(NamedTuple):
     """What ``unpack_search`` gives; the attributes of an ``MCTS`` by their names."""
 
-    tree: "dict[State, Node]"
+    tree: dict[State, Node]
     dangling_nodes: dict[State, float]
     episodes: int
     guided: int
-    open_questions: "list[tuple[State, list[Node]]]"
+    open_questions: list[tuple[State, list[Node]]]
 
 
-def pack_search(search: "MCTS") -> Saved:
+def pack_search(search: TreeMethod) -> Saved:
     """Everything of a search, but for the samples and its guide: a part for JSON, and files by their names."""
     nodes = search.tree.values()
     main = {
@@ -64,12 +75,12 @@ def unpack_search(
     return SavedSearch(tree, unpack_cells(files["dangling_nodes"], generator), episodes, guided, questions)
 
 
-def number(tree: Iterable["Node"]) -> dict[int, int]:
+def number(tree: Iterable[Node]) -> dict[int, int]:
     """The place of each node in the tree, by its ``id``."""
     return {id(node): place for place, node in enumerate(tree)}
 
 
-def pack_tree(tree: Iterable["Node"]) -> bytes:
+def pack_tree(tree: Iterable[Node]) -> bytes:
     """Nodes in the order of their creation; the children are numbers, null where never selected."""
     nodes = list(tree)
     place = number(nodes)
@@ -88,7 +99,7 @@ def pack_tree(tree: Iterable["Node"]) -> bytes:
 
 def unpack_tree(
     content: bytes, generator: arch_generator, episodes: int, closing: bool, new_node: NewNode
-) -> "list[Node]":
+) -> list[Node]:
     """The inverse of ``pack_tree``; a LookupError, TypeError or ValueError where it is no tree of such a search.
 
     What is not saved follows: the fresh states of a node are its successors, in order, without its children.
@@ -118,14 +129,14 @@ def unpack_tree(
     return nodes
 
 
-def can_be_so(node: "Node", closing: bool) -> bool:
+def can_be_so(node: Node, closing: bool) -> bool:
     """Whether a saved node can be closed, or open, as it is."""
     if node.state.finished or not closing:
         return node.closed == closing
     return not node.closed or node.fresh == [] and all(child.closed for child in node.children)
 
 
-def adopt(node: "Node", children: "list[Node]", generator: arch_generator) -> None:
+def adopt(node: Node, children: list[Node], generator: arch_generator) -> None:
     """Give a node back its children, in the order in which they became known."""
     node.fresh, node.dead = generator.successors(node.state)
     known = {child.state for child in children}
@@ -151,7 +162,7 @@ def unpack_cells(content: bytes, generator: arch_generator) -> dict[State, float
     return found
 
 
-def pack_questions(questions: "list[Question]", tree: Iterable["Node"]) -> list[dict]:
+def pack_questions(questions: list[Question], tree: Iterable[Node]) -> list[dict]:
     """Open questions: the cell, and the numbers of the nodes on its way."""
     place = number(tree)
     return [
@@ -161,8 +172,8 @@ def pack_questions(questions: "list[Question]", tree: Iterable["Node"]) -> list[
 
 
 def unpack_questions(
-    packed: list[dict], nodes: "list[Node]", generator: arch_generator
-) -> "list[tuple[State, list[Node]]]":
+    packed: list[dict], nodes: list[Node], generator: arch_generator
+) -> list[tuple[State, list[Node]]]:
     """The inverse of ``pack_questions``: the cell and the way of each.
 
     Raises

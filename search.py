@@ -1,18 +1,15 @@
 """One tree search with all that belongs to it: who answers, the method, the loop; saved, and resumed bit for bit."""
 
 import math
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 import checkpoint
 from driver import Driver, Outcome
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
-from method import Announce, silently
+from method import Announce, TreeMethod, silently
 from net_training import NetTrainer
 from options import SearchOptions, to_dict
-
-if TYPE_CHECKING:  # imports point down: MCTS imports the command, which imports this
-    from MCTS import MCTS
 
 
 class Search:
@@ -22,7 +19,7 @@ class Search:
     ----------
     trainer : NetTrainer
         What answers.
-    method_class : type of MCTS
+    method_class : type of TreeMethod
     seed : int
     options : SearchOptions
     announce : callable
@@ -32,7 +29,7 @@ class Search:
 
     Attributes
     ----------
-    method : MCTS
+    method : TreeMethod
     history : History
         What was sampled.
     """
@@ -40,7 +37,7 @@ class Search:
     def __init__(
         self,
         trainer: NetTrainer,
-        method_class: "type[MCTS]",
+        method_class: type[TreeMethod],
         seed: int,
         options: SearchOptions,
         announce: Announce = silently,

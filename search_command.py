@@ -11,12 +11,13 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import Iterator
 
 from tqdm import tqdm
 
 import checkpoint
 from arch_generator import arch_generator
+from method import TreeMethod
 from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
@@ -26,9 +27,6 @@ from options import Options, add_options, from_arguments
 from search import Search
 from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
 from space import LOOKUPS
-
-if TYPE_CHECKING:  # imports point down: MCTS imports this
-    from MCTS import MCTS
 
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
 PROGRESS_SECONDS = 0.2  # between two updates of the progress line
@@ -92,14 +90,14 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--quiet", action="store_true", help="print the outcome only")
 
 
-def run_command(arguments: argparse.Namespace, method_class: "type[MCTS]", options: Options) -> int:
+def run_command(arguments: argparse.Namespace, method_class: type[TreeMethod], options: Options) -> int:
     """Search as the command line says, report, and write the results; returns the exit status.
 
     Parameters
     ----------
     arguments : Namespace
         The command line.
-    method_class, options : type of MCTS, type of SearchOptions
+    method_class, options : type of TreeMethod, type of SearchOptions
         How it searches, and the options of that.
 
     Raises

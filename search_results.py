@@ -7,16 +7,14 @@ format cannot say; so ``results.jsonl`` has for each the content of its summary.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 from checkpoint import LARGEST, RESULTS
 from driver import Outcome
 from nasbench_dataset.files import read_regular
 from nasbench_dataset.table import EMBEDDED
 from options import to_dict
-
-if TYPE_CHECKING:  # imports point down
-    from search import Search
+from search import Search
 
 SUMMARY, TRACES, SUMMARIES = RESULTS
 FINISHED = {outcome.value for outcome in Outcome if outcome.finished}  # a search that ends so gets its lines
@@ -27,7 +25,7 @@ INCIDENTAL = {
 }
 
 
-def summarise(search: "Search", options, outcome: str, seconds: float) -> dict:
+def summarise(search: Search, options, outcome: str, seconds: float) -> dict:
     """The content of summary.json."""
     trainer, history, method = search.trainer, search.history, search.method
     return {
