@@ -56,10 +56,10 @@ def format_of(path: str | Path) -> str:
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
             raise InputError(f"{path} is compressed by {name}; unpack it first")
+    if start.startswith((b"PK\3\4", b"PK\5\6")):  # as lengths of records these would be far too large
+        return "npz"
     if _looks_like_records(start):
         return "tfrecord"
-    if start.startswith(b"PK"):
-        return "npz"
     return "json" if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "pickle"
 
 

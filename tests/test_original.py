@@ -55,6 +55,20 @@ def test_json_of_the_original(json_file, tmp_path):
         ({key((), 1): "0.9"}, "numbers from 0 to 1"),
         ({key((), 1): True}, "numbers from 0 to 1"),
         ('{"x": NaN}', "numbers from 0 to 1"),
+        ({key((), 1): float("inf")}, "numbers from 0 to 1"),
+        ({key((), 1): -0.001}, "numbers from 0 to 1"),
+        ({key((), 1): 10**300}, "numbers from 0 to 1"),
+        (f"{{{json.dumps(key((), 1))}: 1e999}}", "numbers from 0 to 1"),
+        (f"{{{json.dumps(key((), 1))}: {'9' * 5_000}}}", "not valid JSON"),
+        ({key((), 1): None}, "numbers from 0 to 1"),
+        ({key((), 1): [0.5]}, "not valid JSON"),
+        (json.dumps({key((), 1): 0.5}) + "}", "goes on with '}'"),
+        (json.dumps({key((), 1): 0.5})[:-1] + ",}", "not valid JSON"),
+        (json.dumps({key((), 1): 0.5})[:-1], "not valid JSON"),
+        ('{"a\nb": 0.5}', "not valid JSON"),
+        ('{"\\x": 0.5}', "not valid JSON"),
+        ('{"a": 0x1}', "not valid JSON"),
+        ("{'a': 0.5}", "not valid JSON"),
         (f"{{{json.dumps(key((), 1))}: 0.5, {json.dumps(key((), 1))}: 0.6}}", "given twice"),
     ],
 )
@@ -71,3 +85,74 @@ def test_convert_refuses_in_one_line_and_writes_nothing(json_file, tmp_path):
     assert not dest.exists()
     good = json_file({key((), 1): 0.5})
     assert_refused(run("-m", "nasbench_dataset.convert", good, tmp_path / "nowhere" / "t"), "cannot write")
+
+
+def test_entries_that_cross_the_chunks_of_reading(json_file, monkeypatch):
+    rng = np.random.default_rng(0)
+    accuracies = {int(i): float(rng.uniform()) for i in rng.permutation(2_532)[:400]}
+    for indent in (None, 3):
+        path = json_file(json.dumps({key(*cells.cell(i)): x for i, x in accuracies.items()}, indent=indent))
+        for size in (original.LONGEST, original.LONGEST + 1, 5_003, 1 << 20):
+            monkeypatch.setattr(original, "_CHUNK", size)
+            table, found = read_json(path)
+            assert dict(found) == {"cells": 400}
+            assert {i: x for i, x in enumerate(table.columns["test"]) if x == x} == accuracies
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_json_as_others_write_it(tmp_path, mark):
+    """A byte order mark, white space, escapes, finished cells of a search."""
+    cell = cells.to_dict(*cells.cell(3))
+    cell["node_list"].append("term")
+    written = json.dumps(json.dumps(cell, sort_keys=True)).replace("a", "\\u0061").replace("/", "\\/")
+    (tmp_path / "t").write_bytes(mark + b" \r\n{ " + written.encode() + b"\t:\n1e-1 }\n\n")
+    table, found = read_json(tmp_path / "t")
+    assert dict(found) == {"cells": 1} and table.columns["test"][3] == 0.1
+
+
+def in_pieces(path, start: str, piece: str, megabytes: int):
+    """A file that begins so and goes on with the same piece again and again."""
+    with open(path, "w") as file:
+        file.write(start)
+        for _ in range(megabytes):
+            file.write(piece * ((1 << 20) // len(piece)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "start, piece, words",
+    [
+        ("{", '"a": 0.5, ', "none of its first 10,000 entries is a NAS-Bench-101 cell"),
+        ("[", "1, ", "not one JSON object"),
+        ("{", '"', "not valid JSON"),
+        ('{"a": ', "[", "not valid JSON"),
+        ('{"', "a", "not valid JSON"),
+        ('{"', "\\\\", "not valid JSON"),
+        ('{"a": ', "1", "not valid JSON"),
+        ("{", " ", "not valid JSON"),
+        ('{"a": 0.5}', "{", "after its object it goes on"),
+    ],
+)
+def test_a_large_file_of_something_else_is_refused_at_once(tmp_path, start, piece, words):
+    path = in_pieces(tmp_path / "t.json", start, piece, 30)
+    assert_refused_in_little_memory(lambda: open_table(path), words)
+
+
+def test_limits_of_the_json_file(json_file, monkeypatch):
+    content = {key(*cells.cell(i)): 0.5 for i in range(20)}
+    assert open_table(json_file(content)).columns
+    with monkeypatch.context() as changed:
+        changed.setattr(original, "MOST", 20)
+        with pytest.raises(InputError, match="it has 20 entries or more; NAS-Bench-101 has 423,624 cells"):
+            open_table(json_file(content))
+    monkeypatch.setattr(original, "LARGEST", 1_000)
+    with pytest.raises(InputError, match="at most 1,000 are read of a file of its kind"):
+        open_table(json_file(content))
+
+
+def test_cells_in_another_form_do_not_count_as_garbage(json_file, monkeypatch):
+    """However many come first, a file with one stored cell is one of cells."""
+    monkeypatch.setattr(original, "TRIED", 10)
+    others = {key((a, b), 0b000001): 0.5 for a in range(3) for b in range(3)} | {key((0, 0), e): 0.5 for e in (0, 2, 4)}
+    _, found = read_json(json_file(others | {key((), 1): 0.5}))
+    assert dict(found) == {"not stored": 12, "cells": 1}

@@ -1,15 +1,19 @@
 """Pickles that other projects have made of NAS-Bench-101, and pickles that mean harm."""
 
+import gc
+import math
 import os
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import run
 from nasbench_writer import made_up_runs
 from source_files import SOME, assert_columns, assert_refused_in_little_memory, converted, naslib, nasbenchapi, write  # noqa: F401
 
-from nasbench_dataset import InputError, cells, convert
+from nasbench_dataset import InputError, cells, convert, plain_pickle
 from nasbench_dataset import table as tables
 from nasbench_dataset.runs import BUDGETS
 
@@ -126,3 +130,103 @@ def test_hostile_pickles_are_refused(write, tmp_path, function):
 def test_pickles_that_would_reserve_memory_are_refused(write, content, words):
     path = write(content)
     assert_refused_in_little_memory(lambda: convert.read(path, "test"), words)
+
+
+# --- pickles of unusual size or depth ---------------------------------------------------------
+
+
+def nested_tuples(levels: int) -> bytes:
+    """Instructions for a tuple of two of the tuples before, 2^levels of them if each were written out."""
+    return b"N" + b"".join(b"\x94h" + bytes([level]) + b"\x86" for level in range(levels))
+
+
+def test_keys_that_take_long_to_hash_are_refused(tmp_path):
+    contents = [
+        b"\x80\x04}" + nested_tuples(200) + b"K\x01s.",  # whose hash takes 2^200 steps
+        b"\x80\x04}N" + b"\x85" * 1_000_000 + b"K\x01s.",  # whose hash needs a stack that deep
+        b"\x80\x04}(K\x01K\x02" + nested_tuples(200) + b"K\x01u.",
+        b"\x80\x04(" + nested_tuples(200) + b"K\x01d.",
+        b"\x80\x04\x8f(" + nested_tuples(200) + b"\x90.",  # a set
+        b"\x80\x04(" + nested_tuples(200) + b"\x91.",  # a frozenset
+    ]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+    read = "try: convert.read(f'{folder}/{i}', 'test')\n except InputError as error: print(error)"
+    script = f"import sys\nfrom nasbench_dataset import InputError, convert\nfolder = sys.argv[1]\nfor i in range(6):\n {read}"
+    result = run("-c", script, tmp_path, timeout=60)  # not here: where it goes wrong, the interpreter crashes or never ends
+    assert result.returncode == 0 and result.stdout.count("is no pickle of plain data") == 6
+
+
+def shared_lists(levels: int, width: int) -> list:
+    """A list of the same list, of the same list, and so on: ``width ** levels`` entries if each is looked at."""
+    inner = [0]
+    for _ in range(levels):
+        inner = [inner] * width
+    return inner
+
+
+@pytest.mark.parametrize(
+    "path",
+    [[0, "module_adjacency"], [0, "module_operations"], [0, "trainable_parameters"], [1, 108], [1, 108, 0, "final_test_accuracy"]],
+)
+def test_values_that_share_their_parts_take_no_memory(write, path):
+    for width in (4, 100):
+        content = broken_entry(path, shared_lists(30, width))
+        file = write(pickle.dumps(content))
+        assert_refused_in_little_memory(lambda: convert.read(file, "test"), "is not laid out as in NASLib's file")
+
+
+def test_what_else_a_run_has_may_be_anything(write, tmp_path):
+    runs = list(made_up_runs([7]))
+    content = naslib(runs)
+    for trained in next(iter(content.values()))[1][108]:
+        trained["notes"] = shared_lists(30, 4)
+    assert_columns(converted(write(pickle.dumps(content)), tmp_path / "t"), runs)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_truth_values_are_no_accuracies(write, value):
+    path = write(pickle.dumps(broken_entry([1, 108, 0, "final_test_accuracy"], value)))
+    with pytest.raises(InputError, match="not all numbers"):
+        convert.read(path, "test")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1, 10**15, 1e300])
+def test_accuracies_out_of_range_are_left_out(write, value):
+    _, lines = convert.read(write(pickle.dumps(broken_entry([1, 108, 0, "final_test_accuracy"], value))), "test")
+    assert any(line.startswith("1 runs without an accuracy in 0..1") for line in lines)
+
+
+@pytest.mark.parametrize("digits", [20, 4_000, 5_000, 1_000_000])
+def test_numbers_of_any_length_are_refused(write, digits):
+    number = 2**64 if digits == 20 else -(2 ** (3 * digits))
+    for content in ({number: 1}, {"a": number}):
+        with pytest.raises(InputError, match=r"it has a number of [\d,]+ bits"):
+            convert.read(write(pickle.dumps(content)), "test")
+
+
+def test_limits_of_a_pickle(write, monkeypatch):
+    content = pickle.dumps(naslib(list(made_up_runs(SOME[:300]))))
+    path = write(content)
+    assert convert.read(path, "test")[0].columns
+    monkeypatch.setattr(plain_pickle, "_LOOK", 1_000)
+    with pytest.raises(InputError, match="more than 5,000 instructions"):
+        plain_pickle.load_plain(path, most=5_000)
+    with pytest.raises(InputError, match=f"has {len(content):,} bytes; at most 1,000 are read"):
+        plain_pickle.load_plain(path, largest=1_000)
+    monkeypatch.setattr(plain_pickle, "_WAITING", 1_000)
+    with pytest.raises(InputError, match="or too many at once"):
+        plain_pickle.load_plain(write(b"\x80\x04" + b"}" * 100_000))
+
+
+def test_a_pickle_leaves_nothing_behind(write):
+    """What it has numbered is let go with it, without waiting for the garbage collector."""
+    path = write(pickle.dumps({"a": np.zeros(100_000)}))
+    gc.disable()
+    tracemalloc.start()
+    try:
+        plain_pickle.load_plain(path)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -121,6 +121,9 @@ def test_truncated_and_foreign_tables_are_refused(tmp_path, small_table):
         (np.full(7, 1.5), "outside 0..1"),
         (np.zeros(7, int), "not floats"),
         (np.array([None] * 7), "plain numbers"),
+        (np.full(7, np.inf), "outside 0..1"),
+        (np.full(7, -0.1), "outside 0..1"),
+        (np.full(7, -0.1, np.float16), "outside 0..1"),
     ],
 )
 def test_columns_that_are_none(tmp_path, column, words):
@@ -138,3 +141,47 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         files.write_atomically(tmp_path / "t", "not bytes")
     assert (tmp_path / "t").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+def forged(columns: dict) -> bytes:
+    """A table of these columns, as they are."""
+    return pickle.dumps({"format": tables.FORMAT, "version": 1, "source": "s", "measured": True, "columns": columns})
+
+
+@pytest.mark.parametrize("denominator", [0, -1, 1, 10**4, 2**63, 2**64 - 1, True, 29_952.0, "29952", [1]])
+def test_denominators_that_make_no_accuracies(tmp_path, denominator):
+    column = {"values": np.full(7, 20_000, np.uint16), "denominator": denominator}
+    (tmp_path / "t").write_bytes(forged({"test": column}))
+    with pytest.raises(InputError, match="outside 0..1|has a denominator but"):
+        open_table(tmp_path / "t")
+
+
+@pytest.mark.parametrize("seconds", [np.inf, -np.inf, -1.0])
+def test_other_columns_hold_no_infinite_or_negative_numbers(tmp_path, seconds):
+    columns = {"test": {"values": np.full(7, 0.5)}, "train_seconds": {"values": np.full(7, seconds)}}
+    (tmp_path / "t").write_bytes(forged(columns))
+    with pytest.raises(InputError, match="negative or infinite"):
+        open_table(tmp_path / "t")
+
+
+@pytest.mark.parametrize("columns", [{}, {"train_seconds": {"values": np.full(7, 0.5)}}, [], "test", None, {5: {}}, {"test": 5}])
+def test_a_table_without_accuracies_is_refused(tmp_path, columns):
+    (tmp_path / "t").write_bytes(forged(columns))
+    with pytest.raises(InputError, match="is not a table of this project"):
+        open_table(tmp_path / "t")
+
+
+def test_limits_of_a_table(tmp_path, small_table):
+    with open(tmp_path / "t", "wb") as file:
+        file.truncate(tables.LARGEST + 1)
+        file.write(b"\x80\x04")
+    with pytest.raises(InputError, match="at most 67,108,864 are read .* python -m nasbench_dataset.convert"):
+        open_table(tmp_path / "t")
+    (tmp_path / "t").write_bytes(forged({"test": [0.5] * 400_000}))
+    with pytest.raises(InputError, match="more than 100,000 instructions"):
+        open_table(tmp_path / "t")
+    n = cells.cell_count()
+    columns = {name: np.random.default_rng(0).uniform(0, 1, n) for name in ("test", "valid", *map(str, range(9)))}
+    tables.save(tables.Table(columns, "made up", True), tmp_path / "t")
+    assert (tmp_path / "t").stat().st_size < tables.LARGEST  # floats of all cells in more columns than any has
+    assert len(tables.load(tmp_path / "t").columns) == 11
