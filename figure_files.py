@@ -13,8 +13,9 @@ from nasbench_dataset.files import write_atomically
 
 try:
     import matplotlib
+    from matplotlib.backends import backend_agg, backend_svg  # noqa: F401 (they are needed later, and may be broken)
     from matplotlib.figure import Figure
-    from PIL import Image  # noqa: F401 (Matplotlib writes PNG files by it)
+    from PIL import Image  # noqa: F401
 except Exception as error:  # absent, or broken in any of the ways in which an installation can be
     message = f"Matplotlib and Pillow cannot be used ({error}); pip install -r requirements-compare.txt"
     raise InputError(message) from error
