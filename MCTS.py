@@ -16,16 +16,16 @@ worth 0 but is not backed up when it is created. As a consequence a few searches
 those end as "stalled".
 """
 
+import os
 import sys
-from pathlib import Path
 
-if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
+if (here := os.path.dirname(os.path.realpath(__file__))) not in sys.path:  # it is not under PYTHONSAFEPATH
     sys.path.insert(0, here)
 
-from nasbench_dataset import command
+from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
-    command.catch_signals()  # the imports below take a while
+    catch_signals()  # the imports below take a while
 
 import math
 import random
@@ -37,7 +37,7 @@ import numpy as np
 import checkpoint
 from arch_generator import ROOT, State, arch_generator
 from guide import Guide
-from nasbench_dataset import InputError, cells
+from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable
 from net_training import NetTrainer
 from search_command import BACKUPS, CP, CP_RANGE, PATIENCE, PRESETS, build_parser, run_command

@@ -6,16 +6,16 @@ What differs from MCTS.py is what a state is worth, half of which is predicted, 
 fitted now and then to all that was sampled.
 """
 
+import os
 import sys
-from pathlib import Path
 
-if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
+if (here := os.path.dirname(os.path.realpath(__file__))) not in sys.path:  # it is not under PYTHONSAFEPATH
     sys.path.insert(0, here)
 
-from nasbench_dataset import command
+from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
-    command.catch_signals()  # the imports below take a while
+    catch_signals()  # the imports below take a while
 
 import time
 from itertools import islice
@@ -26,7 +26,7 @@ import checkpoint
 import keras_backend
 from arch_generator import State
 from MCTS import CP, GIVEN_UP, MCTS, pack_cells, unpack_cells
-from nasbench_dataset import InputError, cells
+from nasbench_dataset import InputError, cells, command
 from net_training import NetTrainer
 from search_command import build_parser, run_command
 

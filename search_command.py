@@ -19,6 +19,7 @@ from arch_generator import State, arch_generator
 from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
+from nasbench_dataset.signals import catch_signals
 from nasbench_dataset.table import METRICS, default_path
 from net_training import LOOKUPS, NetTrainer
 from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
@@ -340,7 +341,7 @@ def stop_when_asked(search: "MCTS", quiet: bool) -> None:
         search.stop_requested = True
 
     after_the_progress_line = "" if quiet else "\n"
-    command.catch_signals(stop, after_the_progress_line + "interrupted twice: ended at once, as of the last save")
+    catch_signals(stop, after_the_progress_line + "interrupted twice: ended at once, as of the last save")
 
 
 def search_with_progress(search: "MCTS", saver: Saver, options) -> str:
