@@ -14,15 +14,15 @@ action worth 0; back-up follows *first* parents, not the way walked; a cell outs
 backed up when it is created. As a consequence a few searches revisit one region for ever: those end as "stalled".
 """
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # it is not there under PYTHONSAFEPATH
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # it is not there under PYTHONSAFEPATH
 
-from nasbench_dataset import command
+from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
-    command.catch_signals()  # the imports below take a while
+    catch_signals()  # the imports below take a while
 
 import math
 import random
@@ -32,6 +32,7 @@ from arch_generator import ROOT, State
 from guide import Guide
 from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
 from method import Announce, Answer, NoAccuracy, Nothing, Question, TreeMethod, silently
+from nasbench_dataset import command
 from options import SearchOptions
 from rollouts import ROLLOUTS
 from saved_tree import Saved, pack_search, unpack_rng, unpack_search

@@ -6,15 +6,15 @@ What differs from MCTS.py is what a state is worth, half of which is predicted, 
 fitted now and then to all that was sampled.
 """
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # it is not there under PYTHONSAFEPATH
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # it is not there under PYTHONSAFEPATH
 
-from nasbench_dataset import command
+from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
-    command.catch_signals()  # the imports below take a while
+    catch_signals()  # the imports below take a while
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ import keras_backend
 from arch_generator import State
 from MCTS import MCTS
 from method import Announce, Nothing, Question, silently
-from nasbench_dataset import InputError
+from nasbench_dataset import InputError, command
 from options import MetaDNNOptions
 from saved_tree import Saved
 from search_command import build_parser, run_command

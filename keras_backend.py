@@ -25,7 +25,7 @@ def load_keras() -> ModuleType:
     backend = os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
     if backend not in BACKENDS:
         choices = f"choose {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, or unset it for {BACKENDS[0]}"
-        raise InputError(f"KERAS_BACKEND={backend} is no backend that fits networks; {choices}")
+        raise InputError(f"KERAS_BACKEND={printable(backend, 60)} is no backend that fits networks; {choices}")
     try:
         import keras
     except ModuleNotFoundError as error:

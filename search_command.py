@@ -21,6 +21,7 @@ from method import TreeMethod
 from nasbench_dataset import InputError, command
 from nasbench_dataset.convert import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
+from nasbench_dataset.signals import catch_signals
 from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
 from options import Options, add_options, from_arguments
@@ -304,7 +305,7 @@ def stop_when_asked(search: Search, quiet: bool) -> None:
     """From now on Ctrl-C, SIGTERM and a closed terminal end the search after the episode under way."""
     after_the_progress_line = "" if quiet else "\n"
     last_words = after_the_progress_line + "interrupted twice: ended at once, as of the last save"
-    command.catch_signals(search.interrupt, last_words)
+    catch_signals(search.interrupt, last_words)
 
 
 class Progress:

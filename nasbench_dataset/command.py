@@ -1,4 +1,4 @@
-"""What all commands of the project share: options, one-line errors, signals and the exit status.
+"""What all commands of the project share: options, one-line errors and the exit status.
 
 0: it ended by itself; 130: interrupted by the user; 2: wrong arguments or unusable input, or output that got lost.
 
@@ -14,15 +14,15 @@ import errno
 import io
 import math
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Callable, TextIO
 
 from nasbench_dataset import InputError
 from nasbench_dataset.files import LONGEST_NUMBER, printable
+from nasbench_dataset.signals import INTERRUPTED
 
-WRONG_INPUT, INTERRUPTED = 2, 130
+WRONG_INPUT = 2
 
 
 # --- options ----------------------------------------------------------------------------------
@@ -73,41 +73,6 @@ def path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
     return Path(text)
-
-
-# --- signals ----------------------------------------------------------------------------------
-
-
-def catch_signals(stop: Callable[[], None] | None = None, last_words: str = "interrupted") -> None:
-    """Decide what Ctrl-C (SIGINT), SIGTERM and a closed terminal (SIGHUP) do from now on.
-
-    Parameters
-    ----------
-    stop : callable, optional
-        Asks the work under way to come to an end; called for the first signal. A Ctrl-C after it ends the program at
-        once, other signals do not: of those a terminal or a supervisor may send several. Without ``stop`` there is
-        nothing to be kept yet, and every signal ends the program at once.
-    last_words : str
-        The line on standard error at such an end; the status is 130.
-
-    A SIGHUP that is ignored already, by ``nohup``, stays ignored.
-    """
-    asked = stop is None
-
-    def arrived(signal_number: int, _) -> None:
-        nonlocal asked
-        if stop is None or asked and signal_number == signal.SIGINT:
-            with contextlib.suppress(OSError):
-                os.write(2, f"{last_words}\n".encode())
-            os._exit(INTERRUPTED)
-        if not asked:
-            asked = True
-            stop()
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal_number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if signal_number and (name != "SIGHUP" or signal.getsignal(signal_number) != signal.SIG_IGN):
-            signal.signal(signal_number, arrived)
 
 
 # --- what is printed, and the end -------------------------------------------------------------

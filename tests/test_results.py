@@ -25,7 +25,7 @@ TREE = "nodes", "dangling_nodes"
 def quick(monkeypatch, small_table):
     """Searches within this process, of a table of 91 cells; nothing happens to signals."""
     monkeypatch.setattr(search_command, "open_table", lambda path: small_table)
-    monkeypatch.setattr(search_command.command, "catch_signals", lambda *_: None)
+    monkeypatch.setattr(search_command, "catch_signals", lambda *_: None)
 
 
 def search(folder, seed, *options, samples=9) -> int:
@@ -172,7 +172,7 @@ def test_a_search_resumed_with_more_samples_replaces_its_lines(tmp_path):
 def test_a_search_that_was_interrupted_after_it_had_ended_replaces_its_lines(tmp_path, monkeypatch):
     search(tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(search_command.command, "catch_signals", lambda stop, _: stop())
+        patch.setattr(search_command, "catch_signals", lambda stop, _: stop())
         assert search(tmp_path, 1, "--resume", samples=12) == 130
     assert len(lines(tmp_path)) == 1
     assert search(tmp_path, 1, "--resume", samples=12) == 0
