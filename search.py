@@ -48,12 +48,19 @@ class Search:
         target_accuracy = trainer.target_accuracy if target_accuracy is None else target_accuracy
         self._driver = Driver(self.method, trainer, target_accuracy, len(trainer.space.all_cells()))
         self.history = self._driver.history
+        self._nodes_at_best: list[int] = []  # tree nodes at each new best
 
     def run(
         self, samples: int | None = None, patience: float = math.inf, report: Callable[[], None] = lambda: None
     ) -> Outcome:
         """Search until something ends it; see ``Driver.run``."""
-        return self._driver.run(samples, patience, report)
+
+        def note_and_report() -> None:
+            while len(self._nodes_at_best) < len(self.history.best_trace):
+                self._nodes_at_best.append(len(self.method.tree))
+            report()
+
+        return self._driver.run(samples, patience, note_and_report)
 
     def interrupt(self) -> None:
         """End the search after the step under way; can be called from a signal handler."""
@@ -89,6 +96,7 @@ class Search:
             "settings": self.settings(),
             "samples": list(self.history.training_trace),
             "failed": sorted(self.history.failed),
+            "bests": self._bests(),
             "counter": self.history.counter,
             "episode_of_last_sample": self._driver.episode_of_last_sample,
         }
@@ -110,6 +118,10 @@ class Search:
         except (TypeError, ValueError) as error:
             raise checkpoint.damaged(error) from error
 
+    def _bests(self) -> list[list]:
+        """Each new best: its accuracy, the unique samples and the tree nodes at that moment."""
+        return [[*best, nodes] for best, nodes in zip(self.history.best_trace, self._nodes_at_best)]
+
     def _compare_settings(self, theirs: dict) -> None:
         defaults = to_dict(type(self.options)())  # of options that the version that saved it did not have
         for name, here in self.settings().items():
@@ -126,9 +138,13 @@ class Search:
         everything = 0, cells.cell_count() - 1
         indices = checkpoint.numbers(main["samples"], int, *everything, "samples")
         failed = checkpoint.numbers(main.get("failed", []), int, *everything, "failed")
+        nodes_at_best = [nodes for *_, nodes in main["bests"]]
+        self._nodes_at_best = checkpoint.numbers(nodes_at_best, int, 1, 2**53, "bests")
         samples = self.trainer.accuracies_of(indices)
         self.method.restore(main, files, samples)
         dangling = self.method.dangling_nodes
         if any(samples.get(self.trainer.space.index(cell)) != accuracy for cell, accuracy in dangling.items()):
             raise ValueError("dangling_nodes: a cell that is no sample")
         self._driver.restore(samples, set(failed), counter, last)
+        if main["bests"] != self._bests() or nodes_at_best != sorted(nodes_at_best):
+            raise ValueError("bests: not those of the samples")
