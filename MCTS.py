@@ -140,7 +140,7 @@ class MCTS(TreeMethod):
 
     def select(self) -> Node | Nothing:
         """From the root down: a new node, or a finished cell that was visited before."""
-        node, aside = self.root, ()  # nodes of which no action can be taken, some before an answer comes
+        node, aside = self.root, set()  # nodes of which no action can be taken, some before an answer comes
         while True:
             child = self.best_child(node, aside)
             if isinstance(child, Node):
@@ -156,12 +156,12 @@ class MCTS(TreeMethod):
                 return NO_QUESTION
             else:  # set it aside, and begin again without it
                 node.closed = child is Leads.CLOSED
-                aside += (node,)
+                aside.add(node)
                 if node is self.root:
                     return NO_QUESTION if node.closed else WAITING
                 node = self.root
 
-    def best_child(self, node: Node, aside: tuple[Node, ...]) -> Node | State | Leads:
+    def best_child(self, node: Node, aside: set[Node]) -> Node | State | Leads:
         """What the action with the largest UCT leads to, ties broken uniformly at random.
 
         A state outside the tree is worth infinity, one past a limit 0, and a node
