@@ -1,43 +1,43 @@
-"""The methods that AlphaX is compared with, each as a short generator that asks and is told.
+"""The methods that the tree search is compared with, each as a short generator that asks and is told.
 
-    proposals = random_search(Space(trainer), random.Random(0))
+    proposals = random_search(space, random.Random(0))
     cell = next(proposals)                  it asks for the accuracy of a cell,
-    cell = proposals.send(accuracy)         is told it (0 where the cell is not in the table), and asks again
+    cell = proposals.send(accuracy)         is told it (0 where there is none), and asks again
 
-A method knows the search space and which cells are in the data set (``Space``), as NAS-Bench-101's own interface
-tells everyone; accuracies it knows only by asking. ``search`` runs one, with the same look-up and the same count
-of unique samples as the tree search.
+A method knows the search space and which cells are in the data set (``space.Space``), as NAS-Bench-101's own interface
+tells everyone; accuracies it knows only by asking. ``method.GeneratorMethod`` lets a driver run one, which looks up and
+counts unique samples as for the tree search.
 
 Most methods work on *graphs*: ``(operations, edges)`` of exactly ``max_nodes`` vertices, as in NAS-Bench-101
 (Ying et al. 2019). Vertices on no way from input to output are cut off before a cell is looked up, so a graph also
-stands for the smaller cells. Libraries are imported by the methods that need them.
+stands for the smaller cells. Methods by libraries are in library_methods.py.
 """
 
 import math
 import random
-import tempfile
 from collections import deque
-from typing import Callable, Generator, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Callable, Iterator
 
 import numpy as np
 
 from arch_generator import ROOT, Action, State
-from nasbench_dataset import InputError, cells
-from space import FULL, PARTIAL, Graph, Space
+from library_methods import bohb, hyperband, smac, tpe
+from method import Proposals
+from nasbench_dataset import cells
+from space import Graph, Space
+
+if TYPE_CHECKING:  # Keras is imported by the predictor alone
+    from meta_dnn import MetaDNN
 
 POPULATION, TOURNAMENT = 100, 10  # regularized evolution; Ying et al. 2019, section 4
 LEARNING_RATE = 0.1  # Q-learning; ours: Baker et al. use .01 and replay each sample many times
 INITIAL_Q = 0.5  # Baker et al. 2017
 # Chance of a random action, and after how many unique samples the next one is taken (Baker et al. 2017, table 2).
 EPSILONS = ((1.0, 1500), (0.9, 100), (0.8, 100), (0.7, 100), *((e / 10, 150) for e in (6, 5, 4, 3, 2)), (0.1, math.inf))
-FIRST_SAMPLES, TOP_SHARE = 100, 0.2  # predictor: random samples at first, and what each round adds to them
+ROUND, TOP_SHARE = 100, 0.2  # predictor: new samples of a round, or that share of all samples, if that is more
 POOL = 20  # predictor: candidates to choose one from
 
-Proposals = Generator[State | tuple[State, int], float, None]
-Method = Callable[["Space", random.Random], Proposals]
-
-
-# --- the methods ------------------------------------------------------------------------------
+Epsilons = tuple[tuple[float, float], ...]
 
 
 def random_search(space: Space, rng: random.Random) -> Proposals:
@@ -47,7 +47,7 @@ def random_search(space: Space, rng: random.Random) -> Proposals:
 
 
 def regularized_evolution(space: Space, rng: random.Random) -> Proposals:
-    """The best of a random tournament is mutated, its child joins the population, the oldest leaves (Real et al. 2019)."""
+    """The best of a random tournament is mutated, its child joins, the oldest member leaves (Real et al. 2019)."""
     population: deque[tuple[float, Graph]] = deque()
     while True:
         if len(population) < POPULATION:
@@ -60,7 +60,7 @@ def regularized_evolution(space: Space, rng: random.Random) -> Proposals:
 
 
 def local_search(space: Space, rng: random.Random) -> Proposals:
-    """From a random graph to its best neighbour, as long as that is better; then from another one (White et al. 2021)."""
+    """From a random graph to its best neighbour, as long as that is better; then from another (White et al. 2021)."""
     while True:
         graph = space.graph(rng)
         accuracy = yield space.cell(graph)
@@ -76,7 +76,7 @@ def local_search(space: Space, rng: random.Random) -> Proposals:
             accuracy, graph = best
 
 
-def q_learning(space: Space, rng: random.Random) -> Proposals:
+def q_learning(space: Space, rng: random.Random, epsilons: Epsilons = EPSILONS) -> Proposals:
     """Greedy Q-learning over the states and actions of AlphaX (after Baker et al. 2017, without their replay)."""
     generator, q, sampled = space.generator, {}, set()
 
@@ -87,7 +87,7 @@ def q_learning(space: Space, rng: random.Random) -> Proposals:
         return q[state]
 
     while True:
-        epsilon, walk, state = _epsilon(len(sampled)), [], ROOT
+        epsilon, walk, state = epsilon_after(len(sampled), epsilons), [], ROOT
         while not state.finished:
             known = values(state)
             highest = max(known.values())
@@ -103,30 +103,46 @@ def q_learning(space: Space, rng: random.Random) -> Proposals:
             future = max(q[state].values())
 
 
-def _epsilon(samples: int) -> float:
-    for epsilon, count in EPSILONS:
+def epsilon_after(samples: int, epsilons: Epsilons = EPSILONS) -> float:
+    """The chance of a random action after so many unique samples."""
+    for epsilon, count in epsilons:
         if samples < count:
             return epsilon
         samples -= count
-    return EPSILONS[-1][0]
+    return epsilons[-1][0]
 
 
-def predictor(space: Space, rng: random.Random, enumerate_table: bool = False) -> Proposals:
+def predictor(
+    space: Space,
+    rng: random.Random,
+    enumerate_table: bool = False,
+    least: int = ROUND,
+    new_network: "Callable[[int], MetaDNN] | None" = None,
+) -> Proposals:
     """The most promising cells by the Meta-DNN, which is fitted again to all samples before each round.
 
-    A round looks at candidates, random cells and mutations of the best samples, and asks for the best of them. With
-    ``enumerate_table`` the candidates are all cells of the data set, which no real search space allows.
+    The first round asks for random cells. Each later one looks at candidates, random cells and mutations of the best
+    samples, and asks for the best of them.
+
+    Parameters
+    ----------
+    enumerate_table : bool
+        The candidates are all cells of the data set, which no real search space allows.
+    least : int
+        Cells that a round asks for at least.
+    new_network : callable, optional
+        Makes the network of a seed.
     """
     from meta_dnn import MetaDNN
 
-    network, told = MetaDNN(rng.getrandbits(32)), {}
-    batch = _different(space, space.labelled_cells(rng), FIRST_SAMPLES, told)
+    network, told = (new_network or MetaDNN)(rng.getrandbits(32)), {}
+    batch = _different(space, space.labelled_cells(rng), least, told)
     while batch:
         for index, cell in batch.items():
             told[index] = yield cell
         network.add([cells.cell(index) for index in batch], [told[index] for index in batch])
         network.fit()
-        size = max(FIRST_SAMPLES, int(TOP_SHARE * len(told)))
+        size = max(least, int(TOP_SHARE * len(told)))
         if enumerate_table:
             candidates = {i: State(*cells.cell(i), True) for i in space.all_cells().tolist() if i not in told}
         else:
@@ -174,90 +190,7 @@ def _grown(operations: cells.Operations, edges: int, vertices: int) -> Graph:
     return operations + (0,) * (vertices - size), grown
 
 
-# --- methods of libraries ---------------------------------------------------------------------
-
-
-def tpe(space: Space, rng: random.Random) -> Proposals:
-    """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna: one choice per edge and per operation."""
-    study = _study(_optuna().samplers.TPESampler(seed=rng.getrandbits(32)))
-    while True:
-        trial = study.ask()
-        study.tell(trial, (yield space.cell(_suggested(space, trial))))
-
-
-def hyperband(space: Space, rng: random.Random) -> Proposals:
-    """Hyperband (Li et al. 2018), by Optuna: random graphs, most of them trained for few epochs only."""
-    return _multi_fidelity(space, _optuna().samplers.RandomSampler(seed=rng.getrandbits(32)))
-
-
-def bohb(space: Space, rng: random.Random) -> Proposals:
-    """BOHB (Falkner et al. 2018), by Optuna: Hyperband with graphs from a tree-structured Parzen estimator."""
-    return _multi_fidelity(space, _optuna().samplers.TPESampler(seed=rng.getrandbits(32)))
-
-
-def _optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise InputError("this method needs Optuna; pip install -r requirements-compare.txt") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-def _study(sampler, **options):
-    return _optuna().create_study(direction="maximize", sampler=sampler, **options)
-
-
-def _suggested(space: Space, trial) -> Graph:
-    edges = sum(trial.suggest_categorical(f"edge {bit}", (0, 1)) << bit for bit in range(space.edge_count))
-    return tuple(trial.suggest_categorical(f"vertex {i}", (0, 1, 2)) for i in range(space.operation_count)), edges
-
-
-def _multi_fidelity(space: Space, sampler) -> Proposals:
-    if len(space.epochs) < len(PARTIAL):
-        raise InputError(
-            "Hyperband and BOHB need accuracies after 4, 12 and 36 epochs, which the table lacks under this metric;"
-            " convert nasbench_full.tfrecord and use --metric valid"
-        )
-    optuna = _optuna()
-    pruner = optuna.pruners.HyperbandPruner(min_resource=PARTIAL[0], max_resource=FULL, reduction_factor=3)
-    study = _study(sampler, pruner=pruner)
-    while True:
-        trial = study.ask()
-        cell = space.cell(_suggested(space, trial))
-        for epochs in PARTIAL:
-            trial.report((yield cell, epochs), epochs)
-            if trial.should_prune():
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, (yield cell))
-
-
-def smac(space: Space, rng: random.Random) -> Proposals:
-    """SMAC (Hutter et al. 2011, Lindauer et al. 2022), by its own library: a random forest over edges and operations."""
-    try:
-        from ConfigSpace import Categorical, ConfigurationSpace
-        from smac import HyperparameterOptimizationFacade, Scenario
-        from smac.runhistory.dataclasses import TrialValue
-    except ImportError as error:
-        raise InputError("this method needs SMAC; pip install -r requirements-compare.txt") from error
-    seed = rng.getrandbits(31)
-    choices = ConfigurationSpace(seed=seed)
-    choices.add(Categorical(f"edge {bit}", (0, 1)) for bit in range(space.edge_count))
-    choices.add(Categorical(f"vertex {i}", (0, 1, 2)) for i in range(space.operation_count))
-    with tempfile.TemporaryDirectory() as folder:
-        scenario = Scenario(choices, deterministic=True, n_trials=10**6, seed=seed, output_directory=folder)
-        optimizer = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False)
-        while True:
-            question = optimizer.ask()
-            values = dict(question.config)
-            edges = sum(int(values[f"edge {bit}"]) << bit for bit in range(space.edge_count))
-            operations = tuple(int(values[f"vertex {i}"]) for i in range(space.operation_count))
-            optimizer.tell(question, TrialValue(cost=1 - (yield space.cell((operations, edges)))))
-
-
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Callable[[Space, random.Random], Proposals]] = {
     "random": random_search,
     "evolution": regularized_evolution,
     "local-search": local_search,

@@ -1,16 +1,18 @@
 """The one loop of every search: ask the method, have the question answered, tell the method, see whether to stop.
 
 Where the answers come from, the method does not know: a ``Trainer`` gives them at once (``net_training.NetTrainer``,
-from a table) or later and in any order, while up to ``at_once`` of them are worked on. What was asked before is answered
-from the history, and a cell that is being answered is not asked again: whoever wants it, too, waits for that answer.
+from a table) or later and in any order, while up to ``at_once`` of them are worked on. What was asked before is
+answered from the history, and a cell that is being answered is not handed over again: whoever asks for it, too, waits
+for that answer.
 """
 
 import math
+from collections import deque
 from enum import Enum
 from typing import Callable, Protocol
 
 from history import History
-from method import EXHAUSTED, FAILED, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Question
+from method import EXHAUSTED, FAILED, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Nothing, Question
 from nasbench_dataset import cells
 
 FRUITLESS = 10_000  # times a method is asked in vain before the answers under way are waited for
@@ -84,6 +86,7 @@ class Driver:
         self.history = History()
         self.episode_of_last_sample = 0
         self._listeners: dict[tuple[int, int], list[Question]] = {}  # by what they wait for
+        self._left_open: deque[Question] = deque()  # of a search that was saved with them; not handed over yet
         self._in_vain = 0
         self._interrupted = False
         self._samples: int | None = None
@@ -108,9 +111,8 @@ class Driver:
             Called after each step: progress, saves.
         """
         self._samples, self._outcome = samples, None
-        if not self._listeners:  # else it goes on, with its questions open
-            for question in self.method.open_questions():  # of a search that was saved with them
-                self._hand_over(question)
+        handed_over = {question for listeners in self._listeners.values() for question in listeners}
+        self._left_open = deque(q for q in self.method.open_questions() if q not in handed_over)
         self._look_at_samples()
         self._look_at_episodes(patience)
         while self._outcome is None:
@@ -139,14 +141,23 @@ class Driver:
 
     def _look_at_episodes(self, patience: float) -> None:
         """Whether the episodes are a reason to stop, or the user, if nothing else is."""
-        if self.method.episodes - self.episode_of_last_sample >= patience and not self._listeners:
+        fruitless = self.method.episodes - self.episode_of_last_sample
+        if fruitless >= patience and not (self._listeners or self._left_open):
             self._outcome = self._outcome or Outcome.STALLED
         elif self._interrupted:
             self._outcome = self._outcome or Outcome.INTERRUPTED
 
+    def _ask(self) -> Question | Nothing:
+        """What the method asks, after what it had asked before."""
+        if self._left_open:
+            return self._left_open.popleft()
+        asked = self.method.ask()
+        self.history.counter += isinstance(asked, Question)
+        return asked
+
     def _step(self) -> None:
         """Ask, and hand over the question."""
-        asked = self.method.ask()
+        asked = self._ask()
         if isinstance(asked, Question):
             self._hand_over(asked)
         elif asked is EXHAUSTED:
@@ -158,7 +169,7 @@ class Driver:
         """Ask for one more, or wait for an answer where nothing more can be asked."""
         under_way = len(self._listeners)
         full = under_way >= self.trainer.at_once or self.history.cost + under_way >= (self._samples or math.inf)
-        asked = WAITING if full or self._in_vain >= FRUITLESS else self.method.ask()
+        asked = WAITING if full or self._in_vain >= FRUITLESS else self._ask()
         if isinstance(asked, Question):
             self._hand_over(asked)
         self._in_vain = 0 if len(self._listeners) > under_way else self._in_vain + 1
@@ -167,7 +178,6 @@ class Driver:
     def _hand_over(self, question: Question) -> None:
         """Answer a question from what is known, or hand it to the trainer, unless its cell is there already."""
         key, history = (question.index, question.epochs), self.history
-        history.counter += 1
         if question.index == cells.NOT_A_CELL:
             self.method.tell(question, NOT_IN_DATA_SET)
         elif (known := history.known(*key)) is not None:

@@ -32,7 +32,7 @@ class History:
         self.best: State | None = None
         self.failed: set[int] = set()
         self._partial: dict[tuple[int, int], float] = {}  # accuracies after fewer epochs
-        self._partial_cost = 0.0
+        self._partial_epochs = 0
 
     def known(self, index: int, epochs: int = FULL) -> float | None:
         """The accuracy of a cell that was sampled already; None where it was not."""
@@ -42,7 +42,7 @@ class History:
         """A new sample: a cell that was not sampled before, or not after so many epochs."""
         if epochs != FULL:
             self._partial[index, epochs] = accuracy
-            self._partial_cost += epochs / FULL
+            self._partial_epochs += epochs
             return
         self.training_trace[index] = accuracy
         if not self.best_trace or accuracy > self.best_trace[-1][0]:
@@ -72,7 +72,7 @@ class History:
     @property
     def cost(self) -> float:
         """Unique samples; a training of fewer epochs than 108 counts in proportion."""
-        return len(self.training_trace) + self._partial_cost
+        return len(self.training_trace) + self._partial_epochs / FULL
 
     @property
     def best_accuracy(self) -> float:

@@ -22,7 +22,8 @@ ROW = 56  # numbers that encode a cell: 49 for the matrix, 7 for the vertices
 INPUT_CODE, PADDING_CODE = 2, 9
 OPERATION_CODES = {cells.CONV1X1: 3, cells.MAXPOOL3X3: 4, cells.CONV3X3: 5}
 
-LAYERS = (  # units, activation, initial kernel
+Layers = tuple[tuple[int, str, str], ...]
+LAYERS: Layers = (  # units, activation, initial kernel
     (512, "relu", "RandomUniform"),
     (2048, "relu", "RandomUniform"),
     (2048, "relu", "RandomUniform"),
@@ -63,14 +64,14 @@ def encode(batch: Sequence[Cell]) -> np.ndarray:
     return rows
 
 
-def build(seed: int) -> keras.Model:
-    """The compiled network: 56 numbers -> 512-2048-2048-512 ReLU -> an accuracy in 0..1."""
-    seeds = np.random.SeedSequence(seed).generate_state(len(LAYERS)).tolist()
-    layers = [keras.Input((ROW,))]
-    for (units, activation, kernel), layer_seed in zip(LAYERS, seeds):
+def build(seed: int, layers: Layers | None = None) -> keras.Model:
+    """The compiled network: 56 numbers -> 512-2048-2048-512 ReLU, or other layers -> an accuracy in 0..1."""
+    layers = layers or LAYERS
+    seeds = np.random.SeedSequence(seed).generate_state(len(layers)).tolist()
+    model = keras.Sequential([keras.Input((ROW,))])
+    for (units, activation, kernel), layer_seed in zip(layers, seeds):
         initializer = getattr(keras.initializers, kernel)(seed=layer_seed)
-        layers.append(keras.layers.Dense(units, activation=activation, kernel_initializer=initializer))
-    model = keras.Sequential(layers)
+        model.add(keras.layers.Dense(units, activation=activation, kernel_initializer=initializer))
     model.compile(keras.optimizers.Adam(LEARNING_RATE), "mse")
     return model
 
@@ -114,6 +115,8 @@ class MetaDNN:
     ----------
     seed : int
         Of the initial weights and of the order of the samples in each fit.
+    layers : Layers, optional
+        Of the network; by default ``LAYERS``.
 
     Attributes
     ----------
@@ -124,9 +127,9 @@ class MetaDNN:
         How many fits there have been.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, layers: Layers | None = None):
         self.seed, self.fits, self.count = seed, 0, 0
-        self.model = build(seed)
+        self.model = build(seed, layers)
         self.rows = np.zeros((1024, ROW), np.float32)
         self.accuracies = np.zeros(1024, np.float32)
 

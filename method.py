@@ -37,6 +37,7 @@ NO_QUESTION, WAITING, EXHAUSTED = Nothing
 NOT_IN_DATA_SET, FAILED = NoAccuracy
 
 Answer = float | NoAccuracy
+Proposals = Generator[State | tuple[State, int], float, None]  # yields a cell, or a cell with epochs
 
 
 @dataclass(eq=False, slots=True)
@@ -146,12 +147,12 @@ class GeneratorMethod:
 
     Parameters
     ----------
-    proposals : generator of State or (State, int)
+    proposals : Proposals
     space : Space
         What it searches.
     """
 
-    def __init__(self, proposals: Generator[State | tuple[State, int], float, None], space: Space):
+    def __init__(self, proposals: Proposals, space: Space):
         self._proposals, self._space = proposals, space
         self._open: Question | None = None
         self._told: float | None = None  # what it is sent next; None before it was started
