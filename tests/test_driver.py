@@ -103,8 +103,9 @@ def test_a_target_that_is_reached_by_a_tie_or_surpassed_is_found():
 
 def test_what_is_exhausted_while_it_is_interrupted_is_exhausted():
     method = Script(3)
-    driver = Driver(method, AtOnce(), report=lambda: method.steps or driver.interrupt())
-    assert driver.run() is Outcome.INTERRUPTED and driver.history.unique_samples == 1
+    driver = Driver(method, AtOnce())
+    outcome = driver.run(report=lambda: method.steps or driver.interrupt())
+    assert outcome is Outcome.INTERRUPTED and driver.history.unique_samples == 1
     method = Script()
     driver = Driver(method, AtOnce())
     ask = method.ask
@@ -134,8 +135,8 @@ def test_a_run_goes_on_where_the_last_one_ended():
 def test_progress_is_reported_after_every_step():
     reported = []
     method = Script(3, NO_QUESTION, 3)
-    driver = Driver(method, AtOnce(), report=lambda: reported.append((method.episodes, driver.history.counter)))
-    driver.run()
+    driver = Driver(method, AtOnce())
+    driver.run(report=lambda: reported.append((method.episodes, driver.history.counter)))
     assert reported == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
@@ -227,7 +228,7 @@ def test_as_many_questions_are_open_as_the_trainer_can_work_on():
         nonlocal most
         most = max(most, len(pool.open))
 
-    Driver(Script(*range(20)), pool, report=look).run()
+    Driver(Script(*range(20)), pool).run(report=look)
     assert most == 4
 
 
@@ -251,8 +252,8 @@ def test_a_method_with_nothing_left_to_ask_gets_the_answers_under_way():
 
 def test_an_interrupted_search_leaves_its_questions_open_and_goes_on_with_them():
     method, pool = Script(*range(9)), Pool(accuracy, at_once=4)
-    driver = Driver(method, pool, report=lambda: len(pool.open) == 3 and driver.interrupt())
-    assert driver.run() is Outcome.INTERRUPTED
+    driver = Driver(method, pool)
+    assert driver.run(report=lambda: len(pool.open) == 3 and driver.interrupt()) is Outcome.INTERRUPTED
     assert pool.open == method.open_questions() and len(pool.open) == 3
     again = Driver(method, other := Pool(accuracy, at_once=4))  # as after --resume, with another trainer
     assert again.run() is Outcome.EXHAUSTED
