@@ -103,8 +103,8 @@ def test_a_target_that_is_reached_by_a_tie_or_surpassed_is_found():
 
 def test_what_is_exhausted_while_it_is_interrupted_is_exhausted():
     method = Script(3)
-    driver = Driver(method, AtOnce(), report=lambda: method.steps or driver.interrupt())
-    assert driver.run() is Outcome.INTERRUPTED and driver.history.unique_samples == 1
+    driver = Driver(method, AtOnce())
+    assert driver.run(report=driver.interrupt) is Outcome.INTERRUPTED and driver.history.unique_samples == 1
     method = Script()
     driver = Driver(method, AtOnce())
     ask = method.ask
@@ -134,9 +134,17 @@ def test_a_run_goes_on_where_the_last_one_ended():
 def test_progress_is_reported_after_every_step():
     reported = []
     method = Script(3, NO_QUESTION, 3)
-    driver = Driver(method, AtOnce(), report=lambda: reported.append((method.episodes, driver.history.counter)))
-    driver.run()
+    driver = Driver(method, AtOnce())
+    driver.run(report=lambda: reported.append((method.episodes, driver.history.counter)))
     assert reported == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_a_search_of_a_space_whose_cells_are_all_sampled_is_exhausted():
+    """Whatever the method would ask for yet; the target and the budget count first."""
+    method = Script(3, 4, 5, then=NO_QUESTION)
+    assert Driver(method, AtOnce(), cell_count=3).run() is Outcome.EXHAUSTED and method.episodes == 3
+    assert Driver(Script(3, 4, 5), AtOnce(), 0.006, cell_count=3).run() is Outcome.FOUND
+    assert Driver(Script(3, 4, 5), AtOnce(), cell_count=3).run(samples=3) is Outcome.SAMPLES
 
 
 # --- what is counted, and who is asked --------------------------------------------------------
@@ -227,7 +235,7 @@ def test_as_many_questions_are_open_as_the_trainer_can_work_on():
         nonlocal most
         most = max(most, len(pool.open))
 
-    Driver(Script(*range(20)), pool, report=look).run()
+    Driver(Script(*range(20)), pool).run(report=look)
     assert most == 4
 
 
@@ -251,8 +259,8 @@ def test_a_method_with_nothing_left_to_ask_gets_the_answers_under_way():
 
 def test_an_interrupted_search_leaves_its_questions_open_and_goes_on_with_them():
     method, pool = Script(*range(9)), Pool(accuracy, at_once=4)
-    driver = Driver(method, pool, report=lambda: len(pool.open) == 3 and driver.interrupt())
-    assert driver.run() is Outcome.INTERRUPTED
+    driver = Driver(method, pool)
+    assert driver.run(report=lambda: len(pool.open) == 3 and driver.interrupt()) is Outcome.INTERRUPTED
     assert pool.open == method.open_questions() and len(pool.open) == 3
     again = Driver(method, other := Pool(accuracy, at_once=4))  # as after --resume, with another trainer
     assert again.run() is Outcome.EXHAUSTED
@@ -270,10 +278,11 @@ def left_open(*indices: int) -> Script:
 
 
 def test_questions_that_were_open_are_not_counted_again():
-    driver = Driver(left_open(5, 3), Pool(accuracy, at_once=4))
-    driver.history.restore({7: 0.008}, counter=3)
+    driver = Driver(left_open(5, 3, 9), pool := Pool(accuracy, at_once=4))
+    driver.restore({7: 0.008}, {9}, counter=4, episode_of_last_sample=1)
     driver.run()
-    assert driver.history.counter == 5 and driver.history.unique_samples == 5
+    assert driver.history.counter == 6 and driver.history.unique_samples == 5
+    assert [index for index, _ in pool.started] == [5, 3, 20, 21]  # 9 had failed
 
 
 def test_of_the_questions_that_were_open_no_more_are_handed_over_than_the_trainer_can_work_on():
