@@ -1,4 +1,4 @@
-"""The tree search: arithmetic by hand, quirks that are kept, whole searches against the plain oracle and the original."""
+"""The tree search: arithmetic by hand, quirks that are kept, whole searches against the oracle and the original."""
 
 import math
 import statistics
@@ -58,8 +58,8 @@ def test_back_up_tells_each_node_on_the_way_and_nobody_else():
 def test_uct_by_hand(trainer, cp, visits, best):
     """Of 10 visits of the parent; 2 Cp sqrt(2 ln 10 / n) is 4 * 2.1460 / sqrt(n) at Cp = 2, 0.1 * ... at Cp = 0.05.
 
-    Cp = 2: 0.9 + 3.8389 against 0.8 + 3.5044 (n = 6) or 0.8 + 4.2920 (n = 4) and 0.99 + 2.8613. Cp = 0.05: 0.9 + 0.0960,
-    0.8 + 0.1073 (n = 4) or 0.8 + 0.2146 (n = 1), 0.94 + 0.0715.
+    Cp = 2: 0.9 + 3.8389 against 0.8 + 3.5044 (n = 6) or 0.8 + 4.2920 (n = 4) and 0.99 + 2.8613.
+    Cp = 0.05: 0.9 + 0.0960 against 0.8 + 0.1073 (n = 4) or 0.8 + 0.2146 (n = 1) and 0.94 + 0.0715.
     """
     search = MCTS(trainer.space, 0, SearchOptions(cp))
     parent = node_with(ROOT, None, 10, 0.5)
