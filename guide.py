@@ -91,7 +91,8 @@ class Guide:
         self._place: dict[int, int] = {}  # in ``shown``
         self._rows = np.full((1024, MOST_FEATURES), FEATURES, np.int16)  # filled up with a feature of weight 0
         self._values = np.full(1024, -np.inf)  # predicted, the mean left out
-        self._taken = np.ones(1024, bool)  # sampled, or chosen to be sampled; or no cell is in this place yet
+        self._taken: set[int] = set()  # cells never to be chosen
+        self._open_places = np.zeros(1024, bool)  # those of shown cells that can be chosen
         self._weights, self._constant = np.zeros(FEATURES + 1), 0.0
 
     @property
@@ -102,7 +103,7 @@ class Guide:
     @property
     def promises(self) -> bool:
         """Whether it was shown a cell that it has not chosen yet."""
-        return not self._taken.all()
+        return bool(self._open_places.any())
 
     @property
     def due(self) -> bool:
@@ -116,9 +117,10 @@ class Guide:
         self.take(index)
 
     def take(self, index: int) -> None:
-        """Never choose that cell: it is sampled, or about to be."""
+        """Never choose that cell: it is sampled, or about to be. It can be shown later."""
+        self._taken.add(index)
         if index in self._place:
-            self._taken[self._place[index]] = True
+            self._open_places[self._place[index]] = False
 
     def fit(self, samples: int | None = None) -> None:
         """Fit to the first so many samples, by default to all, and predict every shown cell anew."""
@@ -137,8 +139,6 @@ class Guide:
         self._weights = np.append(weights.round(9), 0.0)  # the last bits depend on the number of threads
         self._constant = (targets.mean() - mean @ weights).round(9)
         self._values[: len(self.shown)] = self._predict(0, len(self.shown))
-        for index in self.samples:
-            self.take(index)
 
     def fit_if_due(self) -> None:
         """Fit where there are enough new samples."""
@@ -166,9 +166,9 @@ class Guide:
         """
         if not self.promises:
             return None
-        place = int(np.where(self._taken, -np.inf, self._values).argmax())
-        self._taken[place] = True
-        cell = State(*cells.cell(self.shown[place]), True)
+        index = self.shown[int(np.where(self._open_places, self._values, -np.inf).argmax())]
+        self.take(index)
+        cell = State(*cells.cell(index), True)
         for graph in [*cells.neighbours(cell.operations, cell.edges), *self._mutants(cell)]:
             form = cells.stored_form(*graph)
             if form is not None and form[1].bit_count() <= self.space.generator.max_edges:
@@ -214,9 +214,9 @@ class Guide:
         if len(self.shown) == len(self._rows):
             self._rows = np.concatenate([self._rows, np.full_like(self._rows, FEATURES)])
             self._values = np.concatenate([self._values, np.full_like(self._values, -np.inf)])
-            self._taken = np.concatenate([self._taken, np.ones_like(self._taken)])
+            self._open_places = np.concatenate([self._open_places, np.zeros_like(self._open_places)])
         self._place[index] = place = len(self.shown)
-        self._taken[place] = False
+        self._open_places[place] = index not in self._taken
         self.shown.append(index)
         features = features_of(*cells.cell(index))
         self._rows[place, : len(features)] = features

@@ -60,7 +60,8 @@ class Space:
         if lookup not in LOOKUPS:
             raise InputError(f"unknown lookup {lookup!r}; choose one of {', '.join(LOOKUPS)}")
         self.generator, self.lookup, self.epochs = generator, lookup, epochs
-        self._present = np.ones(cells.cell_count(), bool) if present is None else present
+        present = np.ones(cells.cell_count(), bool) if present is None else present
+        self._present = present[: cells.cell_count(generator.max_nodes)]
         self._is_present = self._present.tobytes()  # read several times faster, one at a time
         self._all_cells: np.ndarray | None = None
         self._draws = draws

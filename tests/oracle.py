@@ -1,11 +1,16 @@
 """The search again, as plainly as it can be said: states as JSON strings, rollouts by walking.
 
-An independent oracle for tests; slow, and sharing nothing with the project but the names of operations.
+An independent oracle for tests; slow, and sharing nothing with the project but the names of operations. (``plain_table``
+turns a table of the project into what the oracle searches.)
 """
 
 import json
 import math
 import random
+from itertools import product
+
+from arch_generator import State
+from net_training import NetTrainer
 
 OPERATIONS = ["conv1x1-bn-relu", "conv3x3-bn-relu", "maxpool3x3"]
 START = {"adj_mat": [[0, 0], [0, 0]], "node_list": ["input", "output"]}
@@ -31,6 +36,19 @@ def successors(state, max_nodes, max_edges):
                 full = sum(map(sum, denser)) > max_edges
                 result.append(None if full else name({"adj_mat": denser, "node_list": labels}))
     return result + [name({"adj_mat": matrix, "node_list": labels + ["term"]})]
+
+
+def plain_table(trainer: NetTrainer) -> dict[str, float]:
+    """``name of a finished cell -> accuracy`` over all labelled cells that the look-up answers to."""
+    plain = {}
+    for vertices in range(2, trainer.generator.max_nodes + 1):
+        for operations in product(range(3), repeat=vertices - 2):
+            for edges in range(1 << (vertices * (vertices - 1) // 2)):
+                cell = State(operations, edges, True)
+                accuracy = trainer.accuracy_of(cell)
+                if accuracy is not None:
+                    plain[name(cell.to_dict())] = accuracy
+    return plain
 
 
 class Search:

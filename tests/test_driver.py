@@ -104,8 +104,7 @@ def test_a_target_that_is_reached_by_a_tie_or_surpassed_is_found():
 def test_what_is_exhausted_while_it_is_interrupted_is_exhausted():
     method = Script(3)
     driver = Driver(method, AtOnce())
-    outcome = driver.run(report=lambda: method.steps or driver.interrupt())
-    assert outcome is Outcome.INTERRUPTED and driver.history.unique_samples == 1
+    assert driver.run(report=driver.interrupt) is Outcome.INTERRUPTED and driver.history.unique_samples == 1
     method = Script()
     driver = Driver(method, AtOnce())
     ask = method.ask
@@ -138,6 +137,14 @@ def test_progress_is_reported_after_every_step():
     driver = Driver(method, AtOnce())
     driver.run(report=lambda: reported.append((method.episodes, driver.history.counter)))
     assert reported == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_a_search_of_a_space_whose_cells_are_all_sampled_is_exhausted():
+    """Whatever the method would ask for yet; the target and the budget count first."""
+    method = Script(3, 4, 5, then=NO_QUESTION)
+    assert Driver(method, AtOnce(), cell_count=3).run() is Outcome.EXHAUSTED and method.episodes == 3
+    assert Driver(Script(3, 4, 5), AtOnce(), 0.006, cell_count=3).run() is Outcome.FOUND
+    assert Driver(Script(3, 4, 5), AtOnce(), cell_count=3).run(samples=3) is Outcome.SAMPLES
 
 
 # --- what is counted, and who is asked --------------------------------------------------------
@@ -271,10 +278,11 @@ def left_open(*indices: int) -> Script:
 
 
 def test_questions_that_were_open_are_not_counted_again():
-    driver = Driver(left_open(5, 3), Pool(accuracy, at_once=4))
-    driver.history.restore({7: 0.008}, counter=3)
+    driver = Driver(left_open(5, 3, 9), pool := Pool(accuracy, at_once=4))
+    driver.restore({7: 0.008}, {9}, counter=4, episode_of_last_sample=1)
     driver.run()
-    assert driver.history.counter == 5 and driver.history.unique_samples == 5
+    assert driver.history.counter == 6 and driver.history.unique_samples == 5
+    assert [index for index, _ in pool.started] == [5, 3, 20, 21]  # 9 had failed
 
 
 def test_of_the_questions_that_were_open_no_more_are_handed_over_than_the_trainer_can_work_on():
