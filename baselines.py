@@ -17,7 +17,7 @@ import math
 import random
 import tempfile
 from collections import deque
-from typing import Callable, Generator, Iterator, NamedTuple
+from typing import Callable, Generator, Iterator, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,8 +35,12 @@ INITIAL_Q = 0.5  # Baker et al. 2017
 EPSILONS = ((1.0, 1500), (0.9, 100), (0.8, 100), (0.7, 100), *((e / 10, 150) for e in (6, 5, 4, 3, 2)), (0.1, math.inf))
 FIRST_SAMPLES, TOP_SHARE = 100, 0.2  # predictor: random samples at first, and what each round adds to them
 POOL = 20  # predictor: candidates to choose one from
+# What is drawn until it is in the data set is drawn so often at most; in NAS-Bench-101 itself 7 % of all graphs are, or
+# more, at any limits. Each time that this was in vain it becomes a tenth, but no less than enough for any mutation.
+DRAWS, LEAST_DRAWS = 300_000, 3_000
 
 Graph = tuple[cells.Operations, int]
+Drawn = TypeVar("Drawn", Graph, State)
 
 
 class Partial(NamedTuple):
@@ -57,10 +61,15 @@ class Space:
     ----------
     trainer : NetTrainer
         Says which cells are in the table under its lookup, within its limits.
+    draws : int
+        How often graphs, labelled cells and mutants are drawn until one is in the data set. A table of few cells is not
+        met by chance: after so many draws a uniformly random cell of the data set stands in.
     """
 
-    def __init__(self, trainer: NetTrainer):
+    def __init__(self, trainer: NetTrainer, draws: int = DRAWS):
         self.generator, self._trainer = trainer.generator, trainer
+        self._draws = draws
+        self._all_cells = trainer.all_cells()
         self.vertices = self.generator.max_nodes
         self.operation_count = self.vertices - 2
         self.edge_count = self.vertices * (self.vertices - 1) // 2
@@ -80,33 +89,34 @@ class Space:
 
     def all_cells(self) -> np.ndarray:
         """int64 [n]: the indices of all cells in the data set, within the limits."""
-        return self._trainer.all_cells()
+        return self._all_cells
 
     def graph(self, rng: random.Random) -> Graph:
         """A uniformly random graph, drawn again until it stands for a cell of the data set."""
-        while True:
-            operations = tuple(rng.choices(range(3), k=self.operation_count))
-            graph = operations, rng.getrandbits(self.edge_count)
-            if self.has(self.cell(graph)):
-                return graph
+
+        def draw() -> Graph:
+            return tuple(rng.choices(range(3), k=self.operation_count)), rng.getrandbits(self.edge_count)
+
+        return self._drawn(draw, self.cell) or self._grown_cell(rng)
 
     def labelled_cells(self, rng: random.Random) -> Iterator[State]:
         """Uniformly random labelled cells of 2 to ``max_nodes`` vertices that are in the data set.
 
         Under the exact lookup each cell of the table has one labelling, so that its cells are equally likely.
         """
-        if self._trainer.lookup == "exact":
-            everything = self.all_cells()
-            while True:
-                yield State(*cells.cell(int(everything[rng.randrange(len(everything))])), True)
         sizes = range(2, self.vertices + 1)
         labellings = [3 ** (v - 2) << v * (v - 1) // 2 for v in sizes]
-        while True:
+
+        def draw() -> State:
             (vertices,) = rng.choices(sizes, labellings)
             operations = tuple(rng.choices(range(3), k=vertices - 2))
-            cell = State(operations, rng.getrandbits(vertices * (vertices - 1) // 2), True)
-            if self.has(cell):
-                yield cell
+            return State(operations, rng.getrandbits(vertices * (vertices - 1) // 2), True)
+
+        while True:
+            if self._trainer.lookup == "exact":
+                yield self._any_cell(rng)
+            else:
+                yield self._drawn(draw, lambda cell: cell) or self._any_cell(rng)
 
     def neighbours(self, graph: Graph) -> list[Graph]:
         """All graphs with one operation or one edge changed that stand for cells of the data set."""
@@ -114,10 +124,24 @@ class Space:
 
     def mutate(self, graph: Graph, rng: random.Random) -> Graph:
         """What ``cells.mutate`` makes of a graph, tried until that is in the data set."""
-        while True:
-            mutant = cells.mutate(*graph, rng)
-            if self.has(self.cell(mutant)):
-                return mutant
+        return self._drawn(lambda: cells.mutate(*graph, rng), self.cell) or self._grown_cell(rng)
+
+    def _drawn(self, draw: Callable[[], Drawn], cell: Callable[[Drawn], State]) -> Drawn | None:
+        """What ``draw`` gives, drawn again until it stands for a cell of the data set; None where that is hopeless."""
+        for _ in range(self._draws):
+            drawn = draw()
+            if self.has(cell(drawn)):
+                return drawn
+        self._draws = max(LEAST_DRAWS, self._draws // 10)
+        return None
+
+    def _any_cell(self, rng: random.Random) -> State:
+        """A uniformly random cell of the data set."""
+        return State(*cells.cell(int(self._all_cells[rng.randrange(len(self._all_cells))])), True)
+
+    def _grown_cell(self, rng: random.Random) -> Graph:
+        operations, edges, _ = self._any_cell(rng)
+        return _grown(operations, edges, self.vertices)
 
 
 # --- the methods ------------------------------------------------------------------------------
@@ -130,7 +154,7 @@ def random_search(space: Space, rng: random.Random) -> Proposals:
 
 
 def regularized_evolution(space: Space, rng: random.Random) -> Proposals:
-    """The best of a random tournament is mutated, its child joins the population, the oldest leaves (Real et al. 2019)."""
+    """The best of a random tournament is mutated; its child joins, the oldest leaves (Real et al. 2019)."""
     population: deque[tuple[float, Graph]] = deque()
     while True:
         if len(population) < POPULATION:
@@ -143,7 +167,7 @@ def regularized_evolution(space: Space, rng: random.Random) -> Proposals:
 
 
 def local_search(space: Space, rng: random.Random) -> Proposals:
-    """From a random graph to its best neighbour, as long as that is better; then from another one (White et al. 2021)."""
+    """From a random graph to its best neighbour, as long as that is better; then from another (White et al. 2021)."""
     while True:
         graph = space.graph(rng)
         accuracy = yield space.cell(graph)
@@ -318,7 +342,7 @@ def _multi_fidelity(space: Space, sampler) -> Proposals:
 
 
 def smac(space: Space, rng: random.Random) -> Proposals:
-    """SMAC (Hutter et al. 2011, Lindauer et al. 2022), by its own library: a random forest over edges and operations."""
+    """SMAC (Hutter et al. 2011), by its own library (Lindauer et al. 2022): a forest over edges and operations."""
     try:
         from ConfigSpace import Categorical, ConfigurationSpace
         from smac import HyperparameterOptimizationFacade, Scenario
@@ -331,7 +355,8 @@ def smac(space: Space, rng: random.Random) -> Proposals:
     choices.add(Categorical(f"vertex {i}", (0, 1, 2)) for i in range(space.operation_count))
     with tempfile.TemporaryDirectory() as folder:
         scenario = Scenario(choices, deterministic=True, n_trials=10**6, seed=seed, output_directory=folder)
-        optimizer = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False)
+        quiet = {"overwrite": True, "logging_level": False}
+        optimizer = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, **quiet)
         while True:
             question = optimizer.ask()
             values = dict(question.config)
