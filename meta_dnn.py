@@ -1,23 +1,22 @@
 """The Meta-DNN: predicts the accuracy of a cell from its structure (Wang et al., AAAI-20, section 3.3).
 
-It knows cells and numbers, no trees and no tables. Keras is imported here and nowhere else. The backend is
-what ``KERAS_BACKEND`` says (jax, torch or tensorflow), by default jax.
+It knows cells and numbers, no trees and no tables. Keras is used here and nowhere else, by the backend that
+``keras_backend`` finds.
 
 Every call of the network has one of two shapes, so that each is compiled once: ``PREDICT_ROWS`` rows to
 predict, ``BATCH`` rows to fit. What is missing to a whole batch is filled up with rows of weight 0.
 """
 
 import io
-import os
 import zipfile
 from typing import Sequence
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+import numpy as np
 
-import keras  # noqa: E402  (the backend has to be chosen before)
-import numpy as np  # noqa: E402
+from keras_backend import load_keras
+from nasbench_dataset import InputError, cells
 
-from nasbench_dataset import InputError, cells  # noqa: E402
+keras = load_keras()
 
 ROW = 56  # numbers that encode a cell: 49 for the matrix, 7 for the vertices
 INPUT_CODE, PADDING_CODE = 2, 9

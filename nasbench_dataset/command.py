@@ -1,19 +1,31 @@
-"""What all commands of the project share: one-line errors and the exit status.
+"""What all commands of the project share: options, one-line errors and the exit status.
 
-0: it ended by itself; 130: interrupted by the user; 2: wrong arguments or unusable input.
+0: it ended by itself; 130: interrupted by the user; 2: wrong arguments or unusable input, or output that got lost.
+
+A command does all of its work whether or not its words arrive: what cannot be printed is left out, and no file depends
+on it. Where the reader has gone (``| head``, a closed terminal) or there never was one (``>&-``), nobody misses them,
+and the status is that of the work. Where they got lost otherwise (standard output is a file on a full disk), a command
+that would have ended with 0 ends with 2 and one line on standard error. What standard error loses changes no status.
 """
 
 import argparse
 import contextlib
+import errno
+import io
 import math
 import os
 import sys
-from typing import Callable
+from pathlib import Path
+from typing import Callable, TextIO
 
 from nasbench_dataset import InputError
-from nasbench_dataset.files import printable
+from nasbench_dataset.files import LONGEST_NUMBER, printable
+from nasbench_dataset.signals import INTERRUPTED
 
-WRONG_INPUT, INTERRUPTED = 2, 130
+WRONG_INPUT = 2
+
+
+# --- options ----------------------------------------------------------------------------------
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,14 +35,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
+        """Say what is wrong with the arguments, and exit with status 2."""
         self.exit(WRONG_INPUT, f"{self.prog}: {printable(message)} (see --help)\n")
 
 
 def whole_number(low: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least ``low``."""
+    """An argparse type: a whole number of at least ``low`` that can be shown, that is, of at most 30 digits."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or int(text) < low:
+        if text.lstrip("-").isdecimal() and len(text) > LONGEST_NUMBER:
+            raise argparse.ArgumentTypeError(f"{text} has more than {LONGEST_NUMBER} digits")
+        if not text.removeprefix("-").isdecimal() or int(text) < low:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
         return int(text)
 
@@ -53,36 +68,115 @@ def number(low: float, high: float = math.inf) -> Callable[[str], float]:
     return parse
 
 
+def path(text: str) -> Path:
+    """An argparse type: a path; an empty one, as of a shell variable that is not set, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
+    return Path(text)
+
+
+# --- what is printed, and the end -------------------------------------------------------------
+
+
+class Output(io.TextIOBase):
+    """Standard output or error, the failures of which end nothing: what cannot be written is left out.
+
+    Attributes
+    ----------
+    lost : OSError or None
+        Why words got lost that somebody may miss.
+    """
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.lost = stream, None
+        self._terminal = stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Write, or leave out."""
+        self._attempt(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is held back, or leave it out."""
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, operation: Callable, *arguments: str) -> None:
+        try:
+            operation(*arguments)
+        except OSError as error:
+            reader_gone = error.errno == errno.EPIPE or error.errno == errno.EIO and self._terminal
+            if not reader_gone:
+                self.lost = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # nothing fails again, at the exit neither
+
+    def fileno(self) -> int:
+        """That of the stream."""
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        """Whether the stream was a terminal at the start."""
+        return self._terminal
+
+    @property
+    def encoding(self) -> str:
+        """That of the stream."""
+        return self.stream.encoding
+
+    def __getattr__(self, name: str) -> object:
+        """Whatever else a library wants of such a stream."""
+        return getattr(self.stream, name)
+
+
 def fail(message: object) -> None:
     """Say in one line what is wrong, and exit with status 2."""
-    with contextlib.suppress(OSError):  # where stderr cannot be written to, the status has to do
-        print(f"error: {printable(message)}", file=sys.stderr)
-    sys.exit(WRONG_INPUT)
+    sys.exit(_refuse(message))
 
 
-def discard_output() -> None:
-    """Send what is still to be printed nowhere, so that nothing fails once more at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _refuse(message: object) -> int:
+    _tell(f"error: {printable(message)}")
+    return WRONG_INPUT
+
+
+def _tell(line: str) -> None:
+    if sys.stderr is not None:  # closed; print would take standard output instead
+        with contextlib.suppress(OSError):  # where it cannot be written to, the status has to do
+            print(line, file=sys.stderr, flush=True)
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
+    _open_streams()
     try:
         status = main() or 0
-        print(end="", flush=True)
+    except SystemExit as end:  # argparse, after --help or a wrong argument
+        status = end.code or 0
     except InputError as error:
-        fail(error)
+        status = _refuse(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         status = INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has gone, as in ``| head``
-        discard_output()
-        status = 0
+    except MemoryError:
+        status = _refuse("not enough memory; make room, or choose a smaller domain")
     except OSError as error:  # files are read and written with better words than these
-        if sys.stdout is not None:
-            discard_output()
-        fail(f"cannot write {error.filename or 'the output'}: {error.strerror}; make room, or send it elsewhere")
+        status = _refuse(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
+    sys.stdout.flush()
+    if status == 0 and sys.stdout.lost:
+        status = _refuse(f"cannot write the output: {sys.stdout.lost.strerror}; make room, or send it elsewhere")
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Make standard output and error such that printing never fails.
+
+    A closed one is opened on nothing. Else the next file that is opened, a save perhaps, would take its number, and
+    what libraries print would go there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")
+        stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
+        setattr(sys, name, Output(stream))
