@@ -7,35 +7,46 @@ The search sees one metric only (--metric); what it found is judged by test accu
 Under --out: ``comparison.md`` (the table), ``comparison.json`` (the same as numbers), ``best-so-far`` and
 ``samples-to-best`` (figures, PNG and SVG), and ``trials/``, one file for each finished trial. A trial that is there
 already is not run again, so that a comparison that was interrupted goes on where it was, and one with more trials or
-methods costs only what is new.
+methods costs only what is new. Every file is written whole or not at all, and before anything is printed about it.
 """
+
+import os
+import sys
+
+if (here := os.path.dirname(os.path.realpath(__file__))) not in sys.path:  # it is not under PYTHONSAFEPATH
+    sys.path.insert(0, here)
+
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
 
 import argparse
 import hashlib
 import importlib
 import json
+import math
 import random
+import tempfile
 import time
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
-import numpy as np
 from tqdm import tqdm
 
 import baselines
+import workers
 from arch_generator import arch_generator
-from comparison_figures import draw
-from comparison_report import markdown, published_at, summarise
-from driver import Driver
+from comparison_report import domain, markdown, published_at, summarise
+from driver import Driver, Outcome
 from MCTS import MCTS
 from method import GeneratorMethod, Method
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.convert import open_table
-from nasbench_dataset.files import write_atomically
+from nasbench_dataset.files import printable, read_regular, write_atomically
 from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
 from options import MetaDNNOptions, SearchOptions, from_parts
@@ -43,8 +54,11 @@ from space import LOOKUPS, Space
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
 AT = "1000,5000,10000,20000,40000"
-ENGINES = ("loky", "dask", "ray")  # joblib's processes on this machine; a cluster
 TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
+MOST_TRIALS = 100_000  # of all methods together
+LARGEST_FILE = 2**24  # bytes of a trial's
+OUTCOMES = [outcome.value for outcome in Outcome if outcome.finished]  # of a trial
+MULTI_FIDELITY = ("hyperband", "bohb")  # they pay for short trainings, too
 
 
 # --- one trial --------------------------------------------------------------------------------
@@ -77,9 +91,9 @@ class Trial:
 
     @property
     def file_name(self) -> str:
-        """Another one for each other trial."""
+        """The name of the trial's file, which no other trial has."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.method.replace(':', '_')}-{self.seed}-{digest[:16]}.json"
+        return f"{self.method.replace(':', '_')[:150]}-{self.seed}-{digest[:16]}.json"
 
 
 def run_trial(trial: Trial, dataset: str | None) -> dict:
@@ -95,7 +109,7 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     -------
     dict
         ``trial``, ``outcome``, ``samples`` (in all), ``lookups``, ``seconds``, and ``trace``: for each new best
-        ``[unique samples, accuracy that guides, test accuracy]``.
+        ``[unique samples, accuracy that guides, test accuracy]``, the last None where the table has none.
     """
     table = _table(dataset)
     trainer = NetTrainer(table, arch_generator(trial.max_nodes, trial.max_edges), trial.metric, trial.lookup)
@@ -109,9 +123,10 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     seconds = time.perf_counter() - started
     history, test = driver.history, table.columns["test"]
     sampled = list(history.training_trace)
+    bests = [float(test[sampled[place - 1]]) for _, place in history.best_trace]
     trace = [
-        [cost, accuracy, float(test[sampled[place - 1]])]
-        for cost, (accuracy, place) in zip(history.costs, history.best_trace)
+        [cost, accuracy, None if best != best else best]
+        for cost, (accuracy, _), best in zip(history.costs, history.best_trace, bests)
     ]
     return {
         "trial": asdict(trial),
@@ -147,7 +162,7 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     if name not in known:
         raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
     if parts and name not in TREE_SEARCHES:
-        raise InputError(f"{parts[0]!r}: {name} has no options in --methods; only the tree searches have, as in mcts:cp=0.5")
+        raise InputError(f"{parts[0]!r}: {name} has no options in --methods; the tree searches have, as in mcts:cp=0.5")
     return name, from_parts(TREE_SEARCHES[name], parts, name) if parts else {}
 
 
@@ -158,86 +173,82 @@ NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating")
 # --- all trials -------------------------------------------------------------------------------
 
 
-def run_missing(trials: list[Trial], options) -> list[dict]:
-    """The results of all trials: read where they are there, else run, each written as soon as it has ended."""
+def run_missing(trials: list[Trial], options: argparse.Namespace, target: float) -> list[dict]:
+    """The results of all trials: read where they are there, else run, each written as soon as it has ended.
+
+    Parameters
+    ----------
+    target : float
+        The accuracy, of those that guide, with which a trial has found the best cell.
+    """
     folder = options.out / "trials"
-    folder.mkdir(parents=True, exist_ok=True)
-    results = {trial: read_result(folder / trial.file_name, trial) for trial in trials}
-    missing = [trial for trial in trials if results[trial] is None]
-    progress = tqdm(total=len(trials), initial=len(trials) - len(missing), unit=" trials", disable=options.quiet)
-    with progress:
-        for result in run_parallel(missing, options):
+    results = read_results(folder, trials, target)
+    missing = [trial for trial in trials if trial not in results]
+    # On another machine the project can lie elsewhere, and the table with it; a named one has to be at its place.
+    dataset = None if options.dataset == str(default_path()) else str(Path(options.dataset).resolve())
+    with tqdm(total=len(trials), initial=len(results), unit=" trials", disable=options.quiet) as progress:
+
+        def keep(result: dict) -> None:
             trial = Trial(**result["trial"])
             results[trial] = result
-            write_atomically(folder / trial.file_name, (json.dumps(result) + "\n").encode())
+            write_atomically(folder / trial.file_name, (json.dumps(result, allow_nan=False) + "\n").encode())
             progress.set_postfix_str(f"last: {trial.method}, seed {trial.seed}, {result['outcome']}", refresh=False)
             progress.update()
+
+        if missing:
+            calls = [(trial, dataset) for trial in missing]
+            workers.run_all(run_trial, calls, keep, options.backend, options.jobs, options.cluster)
     return [results[trial] for trial in trials]
 
 
-def read_result(path: Path, trial: Trial) -> dict | None:
-    """The result of a trial that was run before; None where there is none, or where it is damaged."""
-    try:
-        result = json.loads(path.read_bytes())
-        complete = result["trial"] == asdict(trial) and {"outcome", "samples", "lookups", "seconds"} <= result.keys()
-        np.array(result["trace"], float).reshape(-1, 3)
-        return result if complete else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def run_parallel(trials: list[Trial], options) -> Iterator[dict]:
-    """Run trials in parallel; their results, in the order in which they end."""
-    from joblib import Parallel, delayed
-
-    if not trials:
-        return
-    # On another machine the project can lie elsewhere, and the table with it; a named one has to be at its place.
-    dataset = None if options.dataset == str(default_path()) else str(Path(options.dataset).resolve())
-    with engine(options):
-        # Ray cannot hand results over one by one: there, they come whenever so many have ended.
-        at_once = len(trials) if options.backend != "ray" else 4 * (options.jobs or 16)
-        returned = "generator_unordered" if options.backend != "ray" else "list"
-        with Parallel(options.jobs or -1, batch_size=1, pre_dispatch="2*n_jobs", return_as=returned) as parallel:
-            for start in range(0, len(trials), at_once):
-                yield from parallel(delayed(run_trial)(trial, dataset) for trial in trials[start : start + at_once])
-
-
-@contextmanager
-def engine(options) -> Iterator[None]:
-    """Joblib computes with the wanted engine within."""
-    import joblib
-
-    if options.backend == "loky":
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
-            yield
-    elif options.backend == "dask":
-        distributed = _import("distributed", "dask distributed")
-        local = {} if options.cluster else {"n_workers": options.jobs, "threads_per_worker": 1}
-        with distributed.Client(options.cluster, **local), joblib.parallel_config("dask"):
-            yield
-    else:
-        ray = _import("ray", "ray")
-        from ray.util.joblib import register_ray
-
-        here = {"working_dir": str(Path(__file__).parent), "excludes": [".git", "results*", "comparison*"]}
-        processors = None if options.cluster else options.jobs
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(options.cluster, num_cpus=processors, runtime_env=here, **quiet)
-        register_ray()
+def read_results(folder: Path, trials: list[Trial], target: float) -> dict[Trial, dict]:
+    """The results of the trials that were run before; it says how many files hold none, and one reason."""
+    results, unusable = {}, []
+    for trial in trials:
+        path = folder / trial.file_name
         try:
-            with joblib.parallel_config("ray"):
-                yield
-        finally:
-            ray.shutdown()
+            results[trial] = json.loads(read_regular(path, LARGEST_FILE))
+            check_result(results[trial], trial, target)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            results.pop(trial, None)
+            reason = str(error) if type(error) is ValueError else getattr(error, "strerror", None)
+            unusable.append(f"{path.name}: {reason or 'it is damaged'}")
+    if unusable:
+        count = f"{len(unusable)} trial{'s' if len(unusable) > 1 else ''}"
+        print(printable(f"{count} in {folder} cannot be used and will be run again ({unusable[0]})"), file=sys.stderr)
+    return results
 
 
-def _import(name: str, install: str):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        message = f"{name} is needed for this and cannot be imported ({error}); pip install {install}"
-        raise InputError(message) from error
+def check_result(result: dict, trial: Trial, target: float) -> None:
+    """Raise a ValueError, TypeError or KeyError unless the trial can have ended with this result."""
+    if result["trial"] != asdict(trial):
+        raise ValueError("it is of another trial")
+    outcome, samples, trace = result["outcome"], result["samples"], result["trace"]
+    if outcome not in OUTCOMES:
+        raise ValueError("its outcome is none that a trial can have")
+    _check_numbers([samples, result["seconds"]], 1e12)
+    _check_numbers([result["lookups"]], 1e12)
+    if type(trace) is not list or not all(type(row) is list and len(row) == 3 for row in trace):
+        raise ValueError("its trace is not a list of triples")
+    costs, guides, tests = map(list, zip(*trace)) if trace else ([], [], [])
+    _check_numbers(costs, samples, rising=True)
+    _check_numbers(guides, 1, rising=True)
+    _check_numbers([test for test in tests if test is not None or trial.metric == "test"], 1)
+    if not trace and samples and trial.method not in MULTI_FIDELITY:
+        raise ValueError("it has samples and no best one")
+    if (outcome == "found") != bool(guides and guides[-1] >= target):
+        raise ValueError("its outcome does not fit its best accuracy")
+    if outcome == "samples" and not (trial.samples and samples >= trial.samples):
+        raise ValueError("its outcome does not fit its samples")
+
+
+def _check_numbers(values: list, most: float, rising: bool = False) -> None:
+    if not all(type(value) in (int, float) and 0 <= value <= most for value in values):  # False for NaN, too
+        raise ValueError(f"a number is none, or lies outside 0..{most:g}")
+    if rising and not all(before < after for before, after in zip(values, values[1:])):
+        raise ValueError("its trace does not rise")
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -254,22 +265,24 @@ def build_parser() -> command.Parser:
         "patience": "end a trial as stalled after so many proposals (tree search: episodes) without a new sample",
         "at": "numbers of samples at which the best so far is reported",
         "metric": "the accuracy that guides the searches; what they find is judged by test accuracy",
+        "backend": "processes: on this machine; dask, ray: a cluster",
+        "cluster": "of a running cluster; without it one is started on this machine",
         "out": "where results go; trials that are there are not run again",
     }
-    add("--methods", default="mcts,evolution,random", help=words["methods"])
+    add("--methods", type=method_list, default="mcts,evolution,random", help=words["methods"])
     add("--trials", type=number(1), default=30, help="of each method, with the seeds 0, 1, 2, ...")
     add("--samples", type=number(1), help=words["samples"])
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help=words["patience"])
     add("--at", type=sample_numbers, default=AT, metavar="N,N,...", help=words["at"])
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
-    add("--dataset", metavar="PATH", help="the table, as for MCTS.py")
+    add("--dataset", type=command.path, metavar="PATH", help="the table, as for MCTS.py")
     add("--metric", choices=METRICS, default="test", help=words["metric"])
     add("--lookup", choices=LOOKUPS, default="exact", help="as for MCTS.py; the same for all methods")
     add("--jobs", type=number(1), help="trials at a time; without it as many as there are processors")
-    add("--backend", choices=ENGINES, default="loky", help="loky: processes on this machine; dask, ray: a cluster")
-    add("--cluster", metavar="ADDRESS", help="of a running cluster; without it one is started on this machine")
-    add("--out", type=Path, default=Path("comparison"), metavar="DIR", help=words["out"])
+    add("--backend", choices=workers.BACKENDS, default=workers.BACKENDS[0], type=backend, help=words["backend"])
+    add("--cluster", type=address, metavar="ADDRESS", help=words["cluster"])
+    add("--out", type=command.path, default=Path("comparison"), metavar="DIR", help=words["out"])
     add("--quiet", action="store_true", help="no progress line")
     return parser
 
@@ -279,32 +292,73 @@ def sample_numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted(map(command.whole_number(1), text.split(","))))
 
 
+def method_list(text: str) -> list[str]:
+    """An argparse type: methods separated by commas, each once; spaces do not count."""
+    methods = list(dict.fromkeys("".join(text.split()).split(",")))
+    try:
+        for method in methods:
+            parse_method(method)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return methods
+
+
+def backend(text: str) -> str:
+    """An argparse type: where trials run; ``loky`` was the name of this machine's processes before."""
+    return {"loky": workers.BACKENDS[0]}.get(text, text)
+
+
+def address(text: str) -> str:
+    """An argparse type: the address of a cluster."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the address is empty; give one, or leave the option out")
+    return text
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
     options = build_parser().parse_args(argv)
-    methods = list(dict.fromkeys(options.methods.split(",")))
-    needed = ["joblib", "matplotlib"]
-    if any(parse_method(method)[0] in NEED_KERAS for method in methods):
-        needed.append("meta_dnn")  # which chooses the backend before it imports Keras
-    for package in needed:  # before hours are spent
-        _import(package, "-r requirements-compare.txt")
-    if options.cluster and options.backend == "loky":
+    if options.cluster and options.backend == workers.BACKENDS[0]:
         raise InputError("--cluster needs --backend dask or ray")
+    if options.trials * len(options.methods) > MOST_TRIALS:
+        raise InputError(f"more than {MOST_TRIALS:,} trials in all; choose a smaller --trials")
+    check_packages(options.methods)
     options.dataset = str(options.dataset or default_path())
     table = open_table(options.dataset)
     if "test" not in table.columns:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
-    check_methods(methods, trainer)
+    check_methods(options.methods, trainer)
+    prepare_folder(options.out)
     table_is = trainer.fingerprint()
-    trials = [new_trial(method, seed, options, table_is) for method in methods for seed in range(options.trials)]
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        results = run_missing(trials, options)
-        report(results, options, table, trainer)
-    except OSError as error:
-        raise InputError(f"cannot write to --out {options.out}: {error.strerror}; choose another folder") from error
+    seeds = range(options.trials)
+    trials = [new_trial(method, seed, options, table_is) for method in options.methods for seed in seeds]
+    results = run_missing(trials, options, trainer.target_accuracy)
+    report(results, options, table, trainer)
     return 0
+
+
+def check_packages(methods: list[str]) -> None:
+    """See that what is needed besides the searches can be imported, before hours are spent."""
+    importlib.import_module("comparison_figures")
+    names = {parse_method(method)[0] for method in methods}
+    if names & set(NEED_KERAS):
+        import keras_backend
+
+        keras_backend.check()
+    if "mcts-metadnn" in names:
+        workers.import_needed("scipy", "-r requirements.txt")
+
+
+def prepare_folder(out: Path) -> None:
+    """Create the folder of results, and see that it can be written to, before hours are spent."""
+    try:
+        for folder in (out, out / "trials"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise InputError(f"cannot write to --out {out}: {error.strerror}; choose another folder") from error
 
 
 def new_trial(method: str, seed: int, options, table: str) -> Trial:
@@ -319,35 +373,32 @@ def check_methods(methods: list[str], trainer: NetTrainer) -> None:
     for method in methods:
         name, _ = parse_method(method)
         if name in baselines.METHODS:
-            next(baselines.METHODS[name](trainer.space, random.Random(0)))
+            next(baselines.METHODS[name](trainer.space, random.Random(0)), None)
 
 
-def report(results: list[dict], options, table: Table, trainer: NetTrainer) -> None:
-    """Print the comparison and write its files."""
+def report(results: list[dict], options: argparse.Namespace, table: Table, trainer: NetTrainer) -> None:
+    """Write the files of the comparison, then print it."""
+    from comparison_figures import draw
+
     groups = defaultdict(list)
     for result in results:
         groups[result["trial"]["method"]].append(result)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
-    most = options.samples or cells.cell_count(options.max_nodes)
+    most = min(options.samples or math.inf, cells.cell_count(options.max_nodes))
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
-    size = f"up to {options.max_nodes} vertices and {options.max_edges} edges"
-    domain = f"{size}, {options.lookup} lookup, guided by {options.metric} accuracy"
-    limit = f", at most {options.samples:,} samples" if options.samples else ""
-    heading = [f"{table.describe()}", "", f"{domain}; {options.trials} trials of each method{limit}."]
-    text = markdown(summaries, options, heading)
+    text = markdown(summaries, options, [printable(table.describe()), "", f"{domain(options)}."])
     settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}
     numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())
-    write_atomically(options.out / "comparison.json", (json.dumps(numbers, indent=1) + "\n").encode())
+    write_atomically(options.out / "comparison.json", (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
     surrogate = "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
-    kind = "measured table" if table.measured else surrogate
-    caption = f"{domain}{limit};\nn = {options.trials} trials a method. Here: {kind}."
+    caption = f"{domain(options)}.\nHere: {'measured table' if table.measured else surrogate}."
     if published_at(options):
-        caption += "\nPublished: on NAS-Bench-101 itself."
+        caption += " Published: on NAS-Bench-101 itself."
     draw(groups, options, best_test, caption)
     files = "comparison.md, comparison.json, best-so-far and samples-to-best (.png, .svg)"
-    print(f"{text}\nwritten to {options.out}/: {files}")
+    print(f"{text}\nwritten to {printable(options.out)}/: {files}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What a comparison comes to: statistics of the trials of each method, the published figures, and both as text."""
 
+import argparse
 import math
+from typing import Iterable
 
 import numpy as np
 
-# Published for NAS-Bench-101 itself (SPEC.md, section 6): up to 6 vertices, exact lookup, test accuracy, 114 runs.
+# Published for NAS-Bench-101 itself: up to 6 vertices, exact lookup, test accuracy, 114 runs.
 PUBLISHED_SAMPLES = {  # mean, standard deviation, quartiles, least and most unique samples to the best cell
     "mcts": (10_367, 4_320, (7_713, 10_977, 13_298), (321, 21_259)),
     "evolution": (29_648, 14_564, (18_780, 30_439, 40_957), (819, 60_562)),
@@ -27,12 +29,18 @@ PUBLISHED_REGRET_7 = {  # mean test regret, all 423,624 cells
 
 
 def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
-    """Test accuracy of the best so far after so many samples; NaN before the first."""
+    """float64 [n]: test accuracy of the best so far after so many samples; NaN before the first, or where unknown."""
     if not trace:
         return np.full(len(places), np.nan)
-    costs, _, values = np.array(trace).T
+    costs, _, values = np.array(trace, float).T
     place = np.searchsorted(costs, places, "right") - 1
     return np.where(place < 0, np.nan, values[place])
+
+
+def quartiles(results: list[dict]) -> list[float]:
+    """Quartiles of the samples to the best cell of all trials; one that did not find it counts as infinitely many."""
+    needed = [result["samples"] if result["outcome"] == "found" else math.inf for result in results]
+    return np.quantile(needed, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
 
 
 def summarise(method: str, results: list[dict], best_test: float, at: list[int]) -> dict:
@@ -41,76 +49,98 @@ def summarise(method: str, results: list[dict], best_test: float, at: list[int])
     Returns
     -------
     dict
-        ``solved``: share of trials that found the best cell; ``samples_to_best``: mean and sd of those, and
-        quartiles of all trials, where one that did not find it counts as more than any (None); ``at``: mean test
-        accuracy and mean test regret of the best so far after the numbers of samples in ``at``, as far as all trials
-        went that did not end before.
+        ``solved``: share of trials that found the best cell; ``samples_to_best``: ``quartiles`` of all trials, None
+        where so many did not find it, and ``mean`` and ``sd``, None unless all did, since a mean of those that did
+        would flatter whoever finds it only where it is easy; ``at``: mean test accuracy and mean test regret of the
+        best so far after the numbers of samples in ``at``, as far as all trials went that did not end before; None
+        where a trial had no sample yet.
     """
     needed = [result["samples"] for result in results if result["outcome"] == "found"]
-    censored = np.array(needed + [math.inf] * (len(results) - len(needed)))
-    quartiles = np.quantile(censored, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
-    places = np.array(at, int)
-    ran_out = [r["samples"] for r in results if r["outcome"] == "samples"]
-    accuracies = np.array([at_samples(result["trace"], places) for result in results])
-    reached = [n for n in places.tolist() if not ran_out or n <= min(ran_out)]
+    all_solved = len(needed) == len(results)
+    places = np.array(at, float)
+    ran_out = min((r["samples"] for r in results if r["outcome"] == "samples"), default=math.inf)
+    means = np.mean([at_samples(result["trace"], places) for result in results], axis=0).tolist()
     return {
         "method": method,
         "trials": len(results),
         "solved": len(needed) / len(results),
         "stalled": sum(result["outcome"] == "stalled" for result in results),
         "samples_to_best": {
-            "mean": float(np.mean(needed)) if needed else None,
-            "sd": float(np.std(needed, ddof=1)) if len(needed) > 1 else None,
-            "quartiles": [None if math.isinf(q) else q for q in quartiles],
+            "mean": float(np.mean(needed)) if all_solved else None,
+            "sd": float(np.std(needed, ddof=1)) if all_solved and len(needed) > 1 else None,
+            "quartiles": [None if math.isinf(q) else q for q in quartiles(results)],
         },
         "at": {
-            n: {"test": float(np.mean(found)), "regret": float(np.mean(best_test - found))}
-            for n, found in zip(places.tolist(), accuracies.T)
-            if n in reached
+            n: {"test": mean, "regret": best_test - mean} if mean == mean else None
+            for n, mean in zip(at, means)
+            if n <= ran_out
         },
         "seconds": float(np.mean([result["seconds"] for result in results])),
     }
 
 
-def published_at(options) -> dict[str, dict[int, float]]:
+def domain(options: argparse.Namespace) -> str:
+    """What is compared, in words."""
+    size = f"Up to {options.max_nodes} vertices and {options.max_edges} edges"
+    limit = f", at most {options.samples:,} samples" if options.samples else ""
+    count = f"{options.trials} trial{'' if options.trials == 1 else 's'} of each method"
+    return f"{size}, {options.lookup} lookup, guided by {options.metric} accuracy; {count}{limit}"
+
+
+def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
     if options.max_nodes == 7:
         return PUBLISHED_REGRET_7
-    best = 0.9423411  # of up to 6 vertices (SPEC.md, section 2)
+    best = 0.9423411  # published for the best cell of up to 6 vertices
     published = PUBLISHED_BEST if published_samples(options) else {}
     return {name: {n: best - test for n, test in values.items()} for name, values in published.items()}
 
 
-def published_samples(options) -> dict:
+def published_samples(options: argparse.Namespace) -> dict:
     """Published samples to the best cell, by method; empty for another domain, lookup or metric."""
     same = (options.max_nodes, options.max_edges, options.lookup, options.metric) == (6, 9, "exact", "test")
     return PUBLISHED_SAMPLES if same else {}
 
 
-def markdown(summaries: list[dict], options, heading: list[str]) -> str:
+def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
     """The comparison as text: samples to the best cell, then test accuracy and regret on the way."""
-    lines = ["# Comparison", "", *heading, ""]
-    lines += ["Unique samples to the best cell (mean and sd of the trials that found it; quartiles of all):", ""]
-    lines += ["| method | trials | solved | mean ± sd | Q1 / median / Q3 | seconds a trial |", "|-|-|-|-|-|-|"]
-    for s in summaries:
-        samples = s["samples_to_best"]
-        spread = f" ± {samples['sd']:,.0f}" if samples["sd"] is not None else ""
-        mean = "-" if samples["mean"] is None else f"{samples['mean']:,.0f}{spread}"
-        quartiles = " / ".join("more" if q is None else f"{q:,.0f}" for q in samples["quartiles"])
-        words = s["method"], str(s["trials"]), f"{s['solved']:.0%}", mean, quartiles, f"{s['seconds']:.1f}"
-        lines.append(f"| {' | '.join(words)} |")
-    for name, (mean, sd, quartiles, _) in published_samples(options).items():
-        words = " / ".join(f"{q:,}" for q in quartiles)
-        lines.append(f"| *{name}, published for NAS-Bench-101 itself* | 114 | 100% | {mean:,} ± {sd:,} | {words} | |")
+    lines = ["# Comparison", "", *heading, "", *_samples_table(summaries, options)]
     places = sorted({n for s in summaries for n in s["at"]})
     if places:
-        lines += ["", "Mean test accuracy (mean test regret) of the best so far after so many unique samples:", ""]
-        lines += ["| method | " + " | ".join(f"{n:,}" for n in places) + " |", "|-" * (len(places) + 1) + "|"]
-        for s in summaries:
-            here = [s["at"].get(n) for n in places]
-            words = [f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in here]
-            lines.append(f"| {s['method']} | " + " | ".join(words) + " |")
-        for name, regrets in published_at(options).items():
-            words = [f"({regrets[n]:.5f})" if n in regrets else "" for n in places]
-            lines.append(f"| *{name}, published for NAS-Bench-101 itself* | " + " | ".join(words) + " |")
+        lines += ["", *_accuracy_table(summaries, places, published_at(options))]
     return "\n".join(lines) + "\n"
+
+
+def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
+    """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
+    more = f"> {options.samples:,}" if options.samples else "not found"
+    counting = f'one that did not find it counts as "{more}"'
+    lines = [f"Unique samples to the best cell (quartiles of all trials, {counting}; mean and sd where all did):", ""]
+    head = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
+    lines += [_row(head), "|-" * len(head) + "|"]
+    for s in summaries:
+        samples = s["samples_to_best"]
+        spread = "" if samples["sd"] is None else f" ± {samples['sd']:,.0f}"
+        mean = "-" if samples["mean"] is None else f"{samples['mean']:,.0f}{spread}"
+        words = " / ".join(more if q is None else f"{q:,.0f}" for q in samples["quartiles"])
+        lines.append(_row([s["method"], s["trials"], f"{s['solved']:.0%}", mean, words, f"{s['seconds']:.1f}"]))
+    for name, (mean, sd, published, _) in published_samples(options).items():
+        words = f"{mean:,} ± {sd:,}", " / ".join(f"{q:,}" for q in published)
+        lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", 114, "100%", *words, ""]))
+    return lines
+
+
+def _accuracy_table(summaries: list[dict], places: list[int], published: dict[str, dict[int, float]]) -> list[str]:
+    lines = ["Mean test accuracy (mean test regret) of the best so far after so many unique samples:", ""]
+    lines += [_row(["method", *(f"{n:,}" for n in places)]), "|-" * (len(places) + 1) + "|"]
+    for s in summaries:
+        here = [s["at"].get(n) for n in places]
+        lines.append(_row([s["method"], *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in here)]))
+    for name, regrets in published.items():
+        words = [f"({regrets[n]:.5f})" if n in regrets else "" for n in places]
+        lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", *words]))
+    return lines
+
+
+def _row(columns: Iterable) -> str:
+    return f"| {' | '.join(map(str, columns))} |"

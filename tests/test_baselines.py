@@ -12,7 +12,7 @@ import meta_dnn
 from arch_generator import State, arch_generator
 from baselines import FULL, METHODS, PARTIAL, Partial, Search, Space
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.table import EMBEDDED, Table, load
+from nasbench_dataset.table import EMBEDDED, Table, from_entries, load
 from net_training import LOOKUPS, NetTrainer
 
 
@@ -71,7 +71,8 @@ def test_mutations_change_what_the_settings_say(small_table):
     space, rng = Space(trainer_of(small_table, "isomorphic")), random.Random(1)
     graph = (0, 1), 0b111111
     changed = [space.mutate(graph, rng) for _ in range(4_000)]
-    kept = [c for c in product(*([0, 1] for _ in range(6))) if cells.prune((0, 1), sum(b << i for i, b in enumerate(c)))]
+    every = product([0, 1], repeat=6)
+    kept = [bits for bits in every if cells.prune((0, 1), sum(bit << i for i, bit in enumerate(bits)))]
     weight = [np.prod([0.25 if b == 0 else 0.75 for b in c]) for c in kept]  # flips that leave a cell
     expected = np.dot(weight, [6 - sum(c) for c in kept]) / sum(weight)
     assert np.mean([(edges ^ 0b111111).bit_count() for _, edges in changed]) == pytest.approx(expected, abs=0.06)
@@ -83,7 +84,12 @@ def test_mutations_change_what_the_settings_say(small_table):
 def test_labelled_cells_are_uniform(small_table, lookup):
     """Against a plain count of all labelled matrices that the lookup knows."""
     trainer = trainer_of(small_table, lookup)
-    every = [State(o, e, True) for v in (2, 3, 4) for o in product(range(3), repeat=v - 2) for e in range(1 << v * (v - 1) // 2)]
+    every = [
+        State(operations, edges, True)
+        for v in (2, 3, 4)
+        for operations in product(range(3), repeat=v - 2)
+        for edges in range(1 << v * (v - 1) // 2)
+    ]
     expected = Counter(index for cell in every if (index := trainer.index(cell)) != cells.NOT_A_CELL)
     drawn = Counter(trainer.index(c) for c in islice(Space(trainer).labelled_cells(random.Random(2)), 40_000))
     for index, count in expected.items():
@@ -97,6 +103,28 @@ def test_a_smaller_cell_as_a_graph(small_table):
         for vertices in (4, 5, 7):
             graph = baselines._grown(*cells.cell(index), vertices)
             assert len(graph[0]) == vertices - 2 and cells.prune(*graph) == cells.cell(index)
+
+
+@pytest.mark.parametrize("method, lookup", product(["random", "evolution", "local-search"], LOOKUPS))
+def test_a_table_that_chance_does_not_meet_is_searched_to_its_end(method, lookup):
+    """Of half a billion graphs one or two stand for each of its cells."""
+    last = range(cells.cell_count() - 5, cells.cell_count())
+    table = from_entries("test", {index: 0.9 + 0.01 * (index - last[0]) for index in last}, "made up", measured=False)
+    trainer = NetTrainer(table, arch_generator(7), "test", lookup)
+    proposals = METHODS[method](Space(trainer, draws=3_000), random.Random(0))
+    cell = next(proposals)
+    while not trainer.found:
+        cell = proposals.send(trainer.train_net(cell))
+    assert trainer.counter < 1_000
+
+
+def test_a_graph_without_mutants_in_the_data_set_gives_way_to_another_cell():
+    """With 3 vertices the operation always changes, and here no other one is in the table."""
+    only = cells.index((0,), 0b101), cells.index((0,), 0b111)
+    table = from_entries("test", dict.fromkeys(only, 0.9), "made up", measured=False)
+    space, rng = Space(NetTrainer(table, arch_generator(3), "test", "exact"), draws=3_000), random.Random(0)
+    mutants = [space.mutate(((0,), 0b101), rng) for _ in range(30)]
+    assert {cells.index(*mutant) for mutant in mutants} == set(only)
 
 
 # --- the methods ------------------------------------------------------------------------------
@@ -241,7 +269,8 @@ def test_cells_outside_are_told_as_0_and_repeats_are_not_counted(small_table, mo
     told = []
 
     def stubborn(space, rng):
-        for cell in (State((0, 1), 0b101101, True), State((0, 1), 0, True), State((0, 1), 0b101101, True), State((), 1, True)):
+        best, outside = State((0, 1), 0b101101, True), State((0, 1), 0, True)
+        for cell in (best, outside, best, State((), 1, True)):
             told.append((yield cell))
 
     monkeypatch.setitem(METHODS, "stubborn", stubborn)

@@ -1,7 +1,6 @@
-"""``python compare.py``: the same trials however they are run, and figures that follow from them."""
+"""``python compare.py``: the same trials however they are run, and files that are whole however it ends."""
 
 import json
-import math
 import os
 import re
 import signal
@@ -10,18 +9,16 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from argparse import Namespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, assert_refused, run
 
 import compare
-import comparison_report
 from compare import Trial
 from MCTS import PRESETS
-from nasbench_dataset import InputError
-from nasbench_dataset.table import EMBEDDED, save
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.table import EMBEDDED, from_entries, save
 
 OPTIONS = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 3, "--patience", 3_000, "--quiet"]
 
@@ -38,7 +35,7 @@ def trials(folder) -> dict[tuple[str, int], dict]:
 def compared(tmp_path_factory):
     """A small comparison on this machine."""
     folder = tmp_path_factory.mktemp("compared")
-    result = run("compare.py", "--methods", "mcts,mcts:cp=0.5,evolution,random", *OPTIONS, "--out", folder)
+    result = run("compare.py", "--methods", "mcts, mcts:cp=0.5,evolution ,random", *OPTIONS, "--out", folder)
     assert result.returncode == 0, result.stderr
     return folder, result.stdout
 
@@ -51,13 +48,13 @@ def test_a_comparison_and_its_files(compared):
     assert "SURROGATE" in printed and (folder / "comparison.md").read_text() in printed
     numbers = json.loads((folder / "comparison.json").read_text())
     for method in numbers["methods"]:
-        needed = [r["samples"] for (name, _), r in results.items() if name == method["method"] and r["outcome"] == "found"]
-        assert method["solved"] == len(needed) / 3
-        assert method["samples_to_best"]["mean"] == pytest.approx(np.mean(needed))
+        of_method = [result for (name, _), result in results.items() if name == method["method"]]
+        assert {result["outcome"] for result in of_method} == {"found"} and method["solved"] == 1
+        assert method["samples_to_best"]["mean"] == pytest.approx(np.mean([result["samples"] for result in of_method]))
     for name in ("best-so-far", "samples-to-best"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         text = "".join(ElementTree.parse(folder / f"{name}.svg").getroot().itertext())
-        for words in ("unique valid samples", "n = 3 trials a method", "not NAS-Bench-101 itself", "mcts:cp=0.5"):
+        for words in ("unique valid samples", "3 trials of each method", "not NAS-Bench-101 itself", "mcts:cp=0.5"):
             assert words in text, words
 
 
@@ -75,20 +72,30 @@ def test_methods_with_keras_run_where_its_backend_was_never_chosen(tmp_path, mon
     """Keras alone would take TensorFlow, which is not installed, and write that down for the next time."""
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    options = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 1, "--samples", 5, "--jobs", 1, "--quiet", "--out", tmp_path]
-    result = run("compare.py", "--methods", "mcts-metadnn,predictor", *options)
+    options = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 1, "--samples", 5, "--jobs", 1, "--quiet"]
+    result = run("compare.py", "--methods", "mcts-metadnn,predictor", *options, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert {method for method, _ in trials(tmp_path)} == {"mcts-metadnn", "predictor"}
 
 
-def test_only_what_is_missing_is_run(compared):
+@pytest.mark.parametrize("backend", ["numpy", "elephants"])
+def test_a_backend_that_cannot_fit_is_refused_before_any_trial(tmp_path, monkeypatch, backend):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert_refused(run("compare.py", "--methods", "random,predictor", *OPTIONS, "--out", tmp_path), backend)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_what_is_missing_or_unusable_is_run(compared):
+    """With far more workers allowed than there are trials."""
     folder, _ = compared
     before = {path: path.stat().st_mtime_ns for path in (folder / "trials").iterdir()}
     damaged = next(path for path in before if path.name.startswith("mcts-1"))
     content = damaged.read_text()
-    damaged.write_text(content[:-20])
-    result = run("compare.py", "--methods", "mcts,local-search", *OPTIONS, "--out", folder)
+    damaged.write_text(content.replace('"found"', '"lost"'))
+    result = run("compare.py", "--methods", "mcts,local-search", *OPTIONS, "--jobs", 999, "--out", folder)
     assert result.returncode == 0, result.stderr
+    words = f"1 trial in {folder / 'trials'} cannot be used and will be run again ({damaged.name}: its outcome"
+    assert result.stderr.startswith(words) and len(result.stderr.splitlines()) == 1
     after = {path: path.stat().st_mtime_ns for path in (folder / "trials").iterdir()}
     new = set(after) - set(before)
     assert {json.loads(path.read_text())["trial"]["method"] for path in new} == {"local-search"} and len(new) == 3
@@ -96,25 +103,73 @@ def test_only_what_is_missing_is_run(compared):
     assert json.loads(damaged.read_text())["trace"] == json.loads(content)["trace"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def start_and_wait_for(folder, count: int, *options) -> subprocess.Popen:
+    """A comparison of longer trials, in a group of processes of its own, when so many trials have ended."""
+    command = [sys.executable, "compare.py", *KILLED, *options, "--jobs", 2, "--out", folder]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "trials").exists() or len(list(folder.glob("trials/*.json"))) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+KILLED = ["--methods", "random,evolution", "--max-nodes", 5, "--dataset", EMBEDDED, "--trials", 12, "--quiet"]
+UNIX = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+
+
+@UNIX
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_comparison_goes_on(tmp_path, number):
     """Killed when some trials have ended; those are kept and the whole comes out as it should."""
-    command = ["compare.py", "--methods", "random,evolution", "--max-nodes", 5, "--dataset", EMBEDDED, "--trials", 12, "--jobs", 2, "--quiet"]
-    errors = open(tmp_path / "errors", "w+")  # no pipe, which the processes of joblib would keep open
-    process = subprocess.Popen([sys.executable, *map(str, command), "--out", str(tmp_path)], cwd=ROOT, stderr=errors)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("trials/*.json"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = start_and_wait_for(tmp_path, 5)
     process.send_signal(number)
-    assert process.wait(30) == (130 if number == signal.SIGINT else -number)
-    if number == signal.SIGINT:
-        assert (tmp_path / "errors").read_text().endswith("interrupted\n")  # joblib's processes may say more
+    _, errors = process.communicate(timeout=10)  # as long as any process has standard error open
+    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    assert errors == "interrupted\n" or number == signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*.json")}
     assert 5 <= len(kept) < 24
-    assert run(*command, "--out", tmp_path).returncode == 0
+    assert run("compare.py", *KILLED, "--out", tmp_path).returncode == 0
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert len(trials(tmp_path)) == 24
+
+
+@UNIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_its_processes_ends_them_in_seconds_and_in_one_line(tmp_path, number):
+    """As a terminal sends it, while both workers have long to go."""
+    long = ["--methods", "evolution", "--max-nodes", 7, "--patience", 10**9]
+    process = start_and_wait_for(tmp_path, 0, *long)
+    time.sleep(2)  # the workers have been started, and may not be ready
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=5)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk")
+def test_what_cannot_be_printed_changes_no_file(compared):
+    folder, printed = compared
+    with open("/dev/full", "w") as full:
+        methods = ["--methods", "mcts,mcts:cp=0.5,evolution,random"]
+        command = [sys.executable, "compare.py", *methods, *OPTIONS, "--out", folder]
+        result = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2 and "cannot write the output" in result.stderr
+    assert (folder / "comparison.md").read_text().splitlines()[6:] == printed.splitlines()[6:-2]
+
+
+def test_a_table_of_one_cell(tmp_path, monkeypatch):
+    """It is found at once, with no regret that a logarithmic scale could show; the words of the table do no harm."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # workers find their modules, too
+    source = "made\x1b[2J up\nof |\ud800" + "9" * 3_000
+    save(from_entries("test", {cells.cell_count(3) - 1: 0.9}, source, measured=False), tmp_path / "t")
+    methods = ["--methods", "random,evolution,local-search", "--max-nodes", 3, "--trials", 1, "--quiet"]
+    result = run("compare.py", *methods, "--dataset", tmp_path / "t", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {result["samples"] for result in trials(tmp_path).values()} == {1}
+    text = (tmp_path / "comparison.md").read_text()
+    assert text in result.stdout and "made [2J up of | 999999999999..." in text and "\x1b" not in text
 
 
 def test_a_cluster_of_two_workers_gives_the_same(compared, tmp_path):
@@ -146,49 +201,83 @@ def test_a_cluster_of_two_workers_gives_the_same(compared, tmp_path):
     assert trials(tmp_path / "c") == {key: ours[key] for key in ours if key[0] in ("mcts", "random")}
 
 
-# --- figures by hand --------------------------------------------------------------------------
+# --- trials on disk ---------------------------------------------------------------------------
 
 
-def result_of(outcome: str, samples: int, trace: list) -> dict:
-    return {"outcome": outcome, "samples": samples, "trace": trace, "seconds": 1.0}
+TRIAL = Trial("mcts:cp=0.5", "{}", 0, 6, 9, "test", "exact", 40, 10, "abc")
+RESULT = {
+    "trial": vars(TRIAL),
+    "outcome": "found",
+    "samples": 30,
+    "lookups": 50,
+    "seconds": 0.5,
+    "trace": [[1, 0.5, 0.5], [30, 0.9, 0.9]],
+}
 
 
-def test_the_best_so_far():
-    trace = [[1, 0.5, 0.4], [10, 0.6, 0.3], [1_000, 0.9, 0.8]]
-    places = np.array([0, 1, 9, 10, 999, 1_000, 5_000])
-    np.testing.assert_array_equal(comparison_report.at_samples(trace, places), [np.nan, 0.4, 0.4, 0.3, 0.3, 0.8, 0.8])
-    assert np.isnan(comparison_report.at_samples([], places)).all()
+def test_results_that_a_trial_can_have_are_taken():
+    for changes in (
+        {},
+        {"outcome": "stalled", "trace": [[1, 0.5, 0.5]]},
+        {"outcome": "samples", "samples": 40, "trace": [[1, 0.5, 0.5]]},
+        {"outcome": "exhausted", "samples": 0, "trace": []},
+    ):
+        compare.check_result({**RESULT, **changes}, TRIAL, 0.9)
+    valid = Trial(**{**vars(TRIAL), "metric": "valid"})
+    compare.check_result({**RESULT, "trial": vars(valid), "trace": [[30, 0.9, None]]}, valid, 0.9)
 
 
-def test_statistics_by_hand():
-    results = [
-        result_of("found", 2_000, [[1, 0.5, 0.5], [2_000, 0.9, 0.9]]),
-        result_of("found", 4_000, [[1, 0.7, 0.7], [4_000, 0.9, 0.9]]),
-        result_of("samples", 6_000, [[1, 0.8, 0.6]]),
-        result_of("stalled", 500, [[1, 0.8, 0.8]]),
-    ]
-    summary = comparison_report.summarise("x", results, 0.9, [1_000, 5_000, 10_000])
-    assert summary["solved"] == 0.5 and summary["stalled"] == 1
-    assert summary["samples_to_best"] == {"mean": 3_000, "sd": pytest.approx(1_000 * math.sqrt(2)), "quartiles": [2_000, 4_000, None]}
-    assert list(summary["at"]) == [1_000, 5_000]  # one trial had no more than 6,000
-    assert summary["at"][1_000] == {"test": pytest.approx(0.65), "regret": pytest.approx(0.25)}
-    assert summary["at"][5_000]["test"] == pytest.approx((0.9 + 0.9 + 0.6 + 0.8) / 4)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trial": {**vars(TRIAL), "seed": 1}},
+        {"outcome": "lost"},
+        {"outcome": None},
+        {"outcome": "stalled"},  # although it has the best
+        {"outcome": "samples", "trace": [[1, 0.5, 0.5]]},  # although 40 were allowed
+        {"samples": -1},
+        {"samples": 29},
+        {"samples": "30"},
+        {"samples": float("nan")},
+        {"lookups": float("inf")},
+        {"lookups": True},
+        {"seconds": -0.1},
+        {"seconds": None},
+        {"trace": None},
+        {"trace": []},
+        {"trace": [[1, 0.5, 0.5], [30, 0.8, 0.8]]},  # not the best
+        {"trace": [[30, 0.9, 0.9], [1, 0.95, 0.95]]},
+        {"trace": [[1, 0.95, 0.5], [30, 0.9, 0.9]]},
+        {"trace": [[1, -0.5, 0.5], [30, 0.9, 0.9]]},
+        {"trace": [[1, 0.5, 1.5], [30, 0.9, 0.9]]},
+        {"trace": [[1, 0.5, None], [30, 0.9, 0.9]]},
+        {"trace": [[1, 0.5, float("nan")], [30, 0.9, 0.9]]},
+        {"trace": [[1, 0.5], [30, 0.9, 0.9]]},
+        {"trace": {"1": 0.9}},
+        {"trace": [1, 0.5, 0.5]},
+    ],
+    ids=str,
+)
+def test_results_that_no_trial_can_have_are_not_taken(changes):
+    with pytest.raises(ValueError):
+        compare.check_result({**RESULT, **changes}, TRIAL, 0.9)
 
 
-def test_what_was_published_stands_only_beside_the_same_comparison():
-    options = Namespace(max_nodes=6, max_edges=9, lookup="exact", metric="test")
-    assert comparison_report.published_samples(options)["mcts"][0] == 10_367
-    assert comparison_report.published_at(options)["mcts"][5_000] == pytest.approx(0.9423411 - 0.94220)
-    for other in ({"max_nodes": 5}, {"lookup": "isomorphic"}, {"metric": "valid"}, {"max_edges": 8}):
-        assert comparison_report.published_samples(Namespace(**{**vars(options), **other})) == {}
-        assert comparison_report.published_at(Namespace(**{**vars(options), **other})) == {}
-    assert comparison_report.published_at(Namespace(**{**vars(options), "max_nodes": 7, "lookup": "isomorphic"}))["bohb"][1_000] == 0.00369
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 10**5, b"9" * 5_000, b'{"trial": {}}', None])
+def test_files_that_hold_no_result_are_run_again(tmp_path, capsys, content):
+    path = tmp_path / TRIAL.file_name
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert compare.read_results(tmp_path, [TRIAL], 0.9) == {}
+    words = f"1 trial in {tmp_path} cannot be used and will be run again ({path.name}: "
+    errors = capsys.readouterr().err
+    assert errors.startswith(words) and len(errors.splitlines()) == 1
 
 
 def test_other_trials_have_other_files():
     trial = Trial("mcts:cp=0.5", "{}", 0, 6, 9, "test", "exact", None, 10, "abc")
-    others = {"method": "mcts", "options": "x", "seed": 1, "max_nodes": 5, "max_edges": 8, "metric": "valid", "lookup": "isomorphic", "samples": 5, "patience": 11, "table": "x"}
-    names = {Trial(**{**vars(trial), name: value}).file_name for name, value in others.items()}
+    assert trial.file_name == "mcts_cp=0.5-0-7a851fd6f1a4b7b9.json"  # else those of before would be run again
+    others = Trial("mcts", "x", 1, 5, 8, "valid", "isomorphic", 5, 11, "x")
+    names = {Trial(**{**vars(trial), name: value}).file_name for name, value in vars(others).items()}
     assert len(names | {trial.file_name}) == 11
     assert all(re.fullmatch(r"[\w.=-]+", name) for name in names | {trial.file_name})
 
@@ -201,7 +290,13 @@ def test_methods_with_options():
     assert compare.parse_method("random") == ("random", {})
 
 
-@pytest.mark.parametrize("method", ["mcts:backup=both", "tuned:cp=1", "mcts:close_exhausted=maybe", "mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:guide=-1", "mcts-metadnn:guide=5", "mcts:speed=1", "random:cp=1", "mcts:", "nothing", ""])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:guide=-1", "mcts:backup=both", "mcts:speed=1"),
+        *("mcts:close_exhausted=maybe", "mcts-metadnn:guide=5", "tuned:cp=1", "random:cp=1", "mcts:", "nothing", ""),
+    ],
+)
 def test_unknown_methods_and_options(method):
     with pytest.raises(InputError, match="--methods"):
         compare.parse_method(method)
@@ -213,7 +308,14 @@ def test_unknown_methods_and_options(method):
         (["--methods", "mcts,annealing"], "'annealing'"),
         (["--methods", "hyperband"], "4, 12 and 36 epochs"),
         (["--cluster", "tcp://nowhere:1"], "--cluster needs --backend"),
+        (["--cluster", "", "--backend", "dask"], "--cluster"),
         (["--trials", 0], "--trials"),
+        (["--trials", 10**9], "100,000 trials"),
+        (["--jobs", 0], "--jobs"),
+        (["--at", 0], "--at"),
+        (["--methods", ""], "--methods"),
+        (["--dataset", ""], "--dataset"),
+        (["--out", ""], "--out"),
         (["--at", "100,many"], "'many'"),
         (["--dataset", "absent"], "cannot read the table"),
         (["--out", ROOT / "LICENSE"], "--out"),
@@ -226,4 +328,5 @@ def test_wrong_arguments_are_refused_in_one_line(arguments, words):
 def test_a_table_without_test_accuracies_is_refused(small_table, tmp_path):
     small_table.columns["valid"] = small_table.columns.pop("test")
     save(small_table, tmp_path / "t")
-    assert_refused(run("compare.py", "--dataset", tmp_path / "t", "--metric", "valid", "--max-nodes", 4), "no test accuracies")
+    valid = ["--metric", "valid", "--max-nodes", 4]
+    assert_refused(run("compare.py", "--dataset", tmp_path / "t", *valid), "no test accuracies")
