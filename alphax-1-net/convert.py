@@ -17,25 +17,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
+    from terminal import start
+
+    start("convert")
+
 import numpy as np
 
 from backend import keras
-from files import Parser, Problem, replacing, run
+from files import Problem
 from model import (
     AUXILIARY_POOL,
     AUXILIARY_STRIDE,
+    MOST_OPERATIONS,
     STEM_MULTIPLIER,
     Description,
     Genotype,
     build,
     describes,
+    save_weights,
     write_description,
 )
 from operations import BN_EPSILON, CONVOLUTIONS, POOLINGS, SEPARABLE
+from terminal import Parser, filled_path, say
 from torch_file import Inert, Tensor, read_module
 
 SOURCE = Path(__file__).resolve().parent / "AlphaX_1.pt"
-LARGEST_SIZE = 1000  # so that a hostile file cannot have a network built without end
+# So that a hostile file costs no time or memory without end; AlphaX-1 has some 3,000 modules and 2,000 weights.
+LARGEST_SIZE = 1000  # channels, cells, classes, modules directly in a module, characters of a path
+MOST_MODULES = 100_000
+MOST_TENSORS = 100_000
 UNUSED = "num_batches_tracked"  # PyTorch counts batches; nothing depends on it
 CONV_BN = ["Conv2d", "BatchNorm2d"]
 SEQUENCES = {  # what the original's building blocks are made of
@@ -75,7 +87,7 @@ class Module:
         inside = [(name, child) for name, child in self._table("_modules").items() if child is not None]
         if not all(isinstance(child, Inert) and child.origin for _, child in inside):
             raise Problem(f"{self.path or 'the network'} holds something that is no module")
-        return [Module(child, f"{self.path}.{name}".lstrip(".")) for name, child in inside]
+        return [Module(child, self._below(name)) for name, child in inside]
 
     def child(self, name: str) -> "Module":
         """The module of that name in it."""
@@ -90,12 +102,20 @@ class Module:
         for table in ("_parameters", "_buffers"):
             for name, tensor in self._table(table).items():
                 if isinstance(tensor, Tensor) and name != UNUSED:
-                    yield f"{self.path}.{name}".lstrip("."), tensor
+                    yield self._below(name), tensor
 
-    def _table(self, name: str) -> dict[str, Any]:
+    def _below(self, name: str | int) -> str:
+        """The path of something in it."""
+        if len(self.path) + len(str(name)) > LARGEST_SIZE:
+            raise Problem(f"{self.path[:100]} holds something with a path of over {LARGEST_SIZE} characters")
+        return f"{self.path}.{name}".lstrip(".")
+
+    def _table(self, name: str) -> dict[str | int, Any]:
         table = self.get(name)
         if not isinstance(table, dict):
             raise Problem(f"{self.path or 'the network'} has {name} that is no table")
+        if len(table) > LARGEST_SIZE:
+            raise Problem(f"{self.path or 'the network'} has more than {LARGEST_SIZE} {name}")
         return table
 
     def expect(self, kind: str, **attributes: Any) -> None:
@@ -159,11 +179,10 @@ def convert(source: Path, folder: Path | None = None) -> tuple[Path, Path]:
     except Exception as error:  # in a damaged file, anything may stand in the place of anything
         raise Problem(
             f"cannot convert {source}: its modules are not as PyTorch makes them"
-            f" ({type(error).__name__}: {error}); fetch it again"
+            f" ({type(error).__name__}: {error!s:.200}); fetch it again"
         ) from error
     weights, description_path = outputs(source, folder)
-    with replacing(weights) as part:
-        model.save_weights(part)
+    save_weights(model, weights)
     write_description(description, description_path)
     return weights, description_path
 
@@ -194,6 +213,8 @@ def recover(network: Module) -> Description:
         If it is not of this family.
     """
     cells = network.child("cells").children
+    if sum(len(cell.child("_ops").children) for cell in cells) > MOST_OPERATIONS:
+        raise Problem(f"it has more than {MOST_OPERATIONS} operations; it is no AlphaX-1")
     if network.get("_layers") != len(cells):
         raise Problem(f"it has {len(cells)} cells but says another number; it is no AlphaX-1")
     has_head = any(child.path == "auxiliary_head" for child in network.children)
@@ -215,8 +236,8 @@ def recover(network: Module) -> Description:
     if len(kinds) < 2:
         raise Problem(f"it has {len(cells)} cells, too few for both kinds of cell")
     channels, classes = stem_channels // STEM_MULTIPLIER, _shape(network.child("classifier"))[0]
-    if max(channels, len(cells), len(kinds[False][0]), len(kinds[True][0]), classes) > LARGEST_SIZE:
-        raise Problem(f"it has more than {LARGEST_SIZE} channels, cells, operations or classes")
+    if max(channels, classes) > LARGEST_SIZE:
+        raise Problem(f"it has more than {LARGEST_SIZE} channels or classes")
     return Description(
         Genotype(*kinds[False], *kinds[True]), channels, len(cells), classes, auxiliary=has_head
     )
@@ -240,6 +261,8 @@ def _recover_cell(cell: Module, reduces: bool, reduced_before: bool) -> tuple:
         entrance.expect(kind)
         _check_block(entrance)
     operations = cell.child("_ops").children
+    if max(len(cell.get(name)) for name in ("_indices", "_concat")) > LARGEST_SIZE:
+        raise Problem(f"{cell.path} has more than {LARGEST_SIZE} _indices or _concat")
     indices, concat = tuple(cell.get("_indices")), tuple(cell.get("_concat"))
     if any(type(number) is not int for number in (*indices, *concat)):
         raise Problem(f"{cell.path} has _indices or _concat that are not whole numbers")
@@ -302,7 +325,11 @@ def _copy_weights(network: Module, model: keras.Model, description: Description)
         If a layer has other settings or shapes, or if a weight is missing, left over or not finite.
     """
     modules = {module.path: module for module in _all_modules(network)}
-    tensors = {path: tensor for module in modules.values() for path, tensor in module.tensors}
+    tensors: dict[str, Tensor] = {}
+    for module in modules.values():
+        tensors.update(module.tensors)
+        if len(tensors) > MOST_TENSORS:
+            raise Problem(f"it has more than {MOST_TENSORS} weights; it is no AlphaX-1")
     for layer in model.layers:
         path = layer.name.replace("-", ".")
         if not layer.weights or layer.name == "drop_path":
@@ -342,12 +369,16 @@ def _all_modules(network: Module) -> Iterator[Module]:
     """Every module once, however they contain each other."""
     seen: set[int] = set()
     waiting = [network]
+    found = 1  # with those found more than once
     while waiting:
         module = waiting.pop()
         if id(module.stand_in) not in seen:
             seen.add(id(module.stand_in))
             yield module
             waiting.extend(module.children)
+            found += len(module.children)
+            if found > MOST_MODULES:
+                raise Problem(f"it has more than {MOST_MODULES} modules; it is no AlphaX-1")
 
 
 def _check_layer(module: Module, layer: keras.layers.Layer) -> dict[str, tuple[int, ...]]:
@@ -374,7 +405,7 @@ def _check_layer(module: Module, layer: keras.layers.Layer) -> dict[str, tuple[i
         stride=layer.strides,
         padding=0 if inside else (size[0] // 2, size[1] // 2),
         dilation=1,
-        groups=module.get("in_channels") if depthwise else 1,
+        groups=layer.kernel.shape[2] if depthwise else 1,
     )
     if module.stand_in.state.get("padding_mode", "zeros") != "zeros":  # came with PyTorch 1.1
         raise Problem(f"{module.path} has a padding_mode other than zeros; it is no AlphaX-1")
@@ -387,23 +418,19 @@ def _take(
     """Take a weight out of the table, in Keras's order of axes."""
     if path not in tensors:
         raise Problem(f"it has no {path}; it is no AlphaX-1")
-    values = tensors.pop(path).array()
+    with np.errstate(over="ignore"):  # of what float32 cannot hold; the check below tells
+        values = tensors.pop(path).array().astype("float32")
     if values.ndim != len(axes) or values.transpose(axes).shape != shape:
         raise Problem(f"{path} has shape {values.shape}, which does not fit {shape}; it is no AlphaX-1")
     if not np.isfinite(values).all() or (path.endswith("running_var") and (values < 0).any()):
         raise Problem(f"{path} holds values that cannot be; the file is damaged, fetch it again")
-    return values.transpose(axes).astype("float32")
+    return values.transpose(axes)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Convert the file that the arguments name and say what was found."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, nargs="?", default=SOURCE, help=f"default: {SOURCE.name} here")
-    parser.add_argument("--out", type=Path, help="folder for the results (default: that of the file)")
+    parser.add_argument("source", type=filled_path, nargs="?", default=SOURCE, help=f"default: {SOURCE.name} here")
+    parser.add_argument("--out", type=filled_path, help="folder for the results (default: that of the file)")
     options = parser.parse_args(arguments)
-    for path in convert(options.source, options.out):
-        print(f"Wrote {path}")
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))
+    say(*(f"Wrote {written}" for written in convert(options.source, options.out)), last=True)

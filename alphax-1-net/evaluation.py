@@ -1,5 +1,6 @@
 """How good a network is on labelled images."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,12 +14,21 @@ TOP = 5  # how many guesses the second accuracy allows
 
 
 class Score(NamedTuple):
-    """Sums over some images: cross-entropy, right guesses (first, among five), number of images."""
+    """Sums over some images: cross-entropy, right guesses (first, among five), number of images.
+
+    Where a logit that matters is not finite, the cross-entropy is not finite either, and the guesses mean
+    nothing: `finite` tells.
+    """
 
     loss: float
     top_1: int
     top_5: int
     images: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether these are figures of a network that works."""
+        return math.isfinite(self.loss)
 
 
 def score_batches(
@@ -53,7 +63,8 @@ def total(scores: list[Score]) -> Score:
 def _score(logits: np.ndarray, labels: np.ndarray) -> Score:
     logits = logits.astype("float64")
     largest = logits.max(axis=1, keepdims=True)
-    log_sum = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
+    with np.errstate(invalid="ignore"):  # of infinite logits; the loss tells
+        log_sum = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
     guesses = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
     right = guesses == labels[:, None]
     true_logits = logits[np.arange(len(labels)), labels]

@@ -1,54 +1,61 @@
-"""What every script here does the same way: report a problem in one line, and never leave half a file.
+"""Files: read within a limit, and written whole or not at all."""
 
-Exit statuses: 0 done, 130 interrupted by the user, 2 wrong arguments or unusable input.
-"""
-
-import argparse
 import contextlib
+import errno
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-LONGEST_LINE = 1000  # characters of a message
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two trainings apart there
+    fcntl = None
+
+LARGEST_FILE = 2**30  # bytes of a file of weights; AlphaX-1 has a few million weights of 4 bytes
 
 
 class Problem(Exception):
     """Something the user can mend: the message says what, where and what to do, in one line."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a wrong argument as a `Problem`."""
-
-    def error(self, message: str) -> None:
-        raise Problem(f"{message} (--help lists the options)")
+def reason(error: Exception) -> str:
+    """What an error says, without the path that the message around it names already."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def run(main: Callable[[Sequence[str]], None]) -> int:
-    """Run a script's `main` on the command line's arguments.
+def open_file(path: Path, largest: int = LARGEST_FILE) -> BinaryIO:
+    """Open a file to read it.
 
     Parameters
     ----------
-    main : callable
-        Takes the arguments without the program's name.
+    path : Path
+    largest : int
+        Bytes that it may have.
 
-    Returns
-    -------
-    int
-        The exit status: 0, 2 after a `Problem` (one line on stderr), 130 after Ctrl-C.
+    Raises
+    ------
+    OSError
+        If it cannot be opened, is larger, or is a folder, a pipe (which could keep one waiting for
+        ever) or a device.
     """
     try:
-        main(sys.argv[1:])
-    except Problem as problem:
-        line = " ".join(str(problem).split())[:LONGEST_LINE]
-        # A name out of a hostile file must not steer the terminal.
-        line = "".join(letter if letter.isprintable() else "?" for letter in line)
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return 130
-    return 0
+        file = open(path, "rb", opener=_open_without_waiting)
+    except ValueError as error:  # there is a NUL in it
+        raise OSError(errno.EINVAL, "it is no name of a file") from error
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= largest:
+        return file
+    file.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+    raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, more than the {largest} that are read here")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; where it is a pipe to which nobody writes, do not wait for somebody."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextlib.contextmanager
@@ -56,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all.
 
     Yields a path beside `path`, with the same ending, to write to. It becomes `path` when the
-    block ends; if the block raises, it is removed and `path` keeps what it had.
+    block ends and all is on the disk; if the block raises, it is removed and `path` keeps what it had.
 
     Raises
     ------
@@ -68,9 +75,48 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with part.open("r+b") as written:
+            os.fsync(written.fileno())
         os.replace(part, path)
+        _flush_folder(path.parent)
     except OSError as error:
-        raise Problem(f"cannot write {path} ({error}); make room or name another folder") from error
+        raise Problem(f"cannot write {path} ({reason(error)}); make room or name another folder") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the new name on the disk as well, where a folder can be opened (not on Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be, so that no other process does meanwhile.
+
+    Raises
+    ------
+    Problem
+        If another one holds it, or it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise Problem(f"cannot write to {folder} ({reason(error)}); name another folder") from error
+        if handle is not None:
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Problem(f"another training holds {folder}; wait for it, or name another --out") from error
+            except OSError:  # a file system without locks
+                pass
+        yield

@@ -17,17 +17,26 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from backend import keras
-from files import Problem, replacing
-from operations import OPERATIONS, Builder, Tensor
+from files import Problem, open_file, reason, replacing
+from operations import CONVOLUTIONS, OPERATIONS, SEPARABLE, Builder, Tensor
 
 STEM_MULTIPLIER = 3  # the stem has 3C channels
 AUXILIARY_POOL, AUXILIARY_STRIDE = 5, 3  # pixels; DARTS's CIFAR head
 AUXILIARY_CHANNELS = (128, 768)
 CIFAR10_MEAN = (0.49139968, 0.48215827, 0.44653124)  # of the training images, in units of 255
 CIFAR10_STD = (0.24703233, 0.24348505, 0.26158768)
+
+# So that a hostile file cannot have a network built without end. AlphaX-1 has some 500 operations.
+LARGEST_SIZE = 100_000  # of any number that describes a network
+MOST_OPERATIONS = 2_000  # in all cells together
+MOST_WEIGHTS = 2**28  # 1 GiB
+LARGEST_DESCRIPTION = 2**20  # bytes
+MOST_PARTS = 200_000  # of a file of weights: groups and arrays
+PART_BYTES = 8192  # what HDF5 takes at most to file one array
 
 Edges = tuple[tuple[str, int], ...]
 
@@ -88,7 +97,7 @@ class Description:
     Raises
     ------
     Problem
-        If a size makes no network.
+        If a size makes no network, or a larger one than is built here.
     """
 
     genotype: Genotype
@@ -104,8 +113,8 @@ class Description:
     def __post_init__(self) -> None:
         for name, least in (("C", 2), ("layers", 3), ("classes", 2), ("image_size", 4)):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise Problem(f"{name} is {value!r}; it must be a whole number of at least {least}")
+            if type(value) is not int or not least <= value <= LARGEST_SIZE:
+                raise Problem(f"{name} is {value!r}; it must be a whole number from {least} to {LARGEST_SIZE}")
         if self.C % 2:
             raise Problem(f"C is {self.C}; it must be even (a factorized reduction halves it)")
         if self.image_size % 4:
@@ -113,21 +122,44 @@ class Description:
         if not isinstance(self.auxiliary, bool) or not isinstance(self.data, str):
             raise Problem("auxiliary must be true or false, data a name")
         numbers = (*self.mean, *self.std)
-        if len(self.mean) != 3 or len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        if len(self.mean) != 3 or len(numbers) != 6 or not all(type(x) in (int, float) for x in numbers):
             raise Problem("mean and std must be three numbers each")
-        if min(self.std) <= 0:
-            raise Problem("std must be above 0")
+        if not all(-1000 <= x <= 1000 for x in self.mean) or not all(1e-6 <= x <= 1000 for x in self.std):
+            raise Problem("mean must be from -1000 to 1000, std above 0: from 1e-6 to 1000")
         pooled = (self.image_size // 4 - AUXILIARY_POOL) // AUXILIARY_STRIDE + 1
         if self.auxiliary and pooled != 2:
             raise Problem(
                 f"the auxiliary head is made for images of 32 to 40 pixels, not {self.image_size};"
                 " build the network without it"
             )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Raise a `Problem` if the network would be too large."""
+        operations = self.layers * max(len(self.genotype.normal), len(self.genotype.reduce))
+        if operations > MOST_OPERATIONS:
+            raise Problem(f"it has up to {operations} operations; at most {MOST_OPERATIONS} are built")
+        channels, before, last, weights = self.C, 3 * self.C, 3 * self.C, 0
+        for number in range(self.layers):
+            reduces = number in self.reductions
+            edges, concat = self.genotype.cell(reduces)
+            channels *= 2 if reduces else 1
+            weights += (before + last) * channels + sum(_weights(name, channels) for name, _ in edges)
+            before, last = last, channels * len(concat)
+        if weights + last * self.classes > MOST_WEIGHTS:
+            raise Problem(f"it has {weights + last * self.classes} weights; at most {MOST_WEIGHTS} are built")
 
     @property
     def reductions(self) -> tuple[int, int]:
         """The numbers of the two cells that halve height and width."""
         return self.layers // 3, 2 * self.layers // 3
+
+
+def _weights(operation: str, channels: int) -> int:
+    """At most how many weights an operation has in its convolutions."""
+    if operation in SEPARABLE:
+        return 2 * (SEPARABLE[operation] ** 2 * channels + channels**2)
+    return CONVOLUTIONS.get(operation, 1) ** 2 * channels**2
 
 
 def _check_cell(kind: str, edges: Edges, concat: tuple[int, ...]) -> None:
@@ -198,9 +230,10 @@ def read_description(path: Path) -> Description:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path, LARGEST_DESCRIPTION) as file:
+            content = json.loads(file.read().decode("utf-8"))
     except OSError as error:
-        raise Problem(f"cannot read {path}: {error.strerror}; name a description in JSON") from error
+        raise Problem(f"cannot read {path}: {reason(error)}; name a description in JSON") from error
     except (ValueError, RecursionError) as error:
         raise Problem(f"{path} is not JSON ({error}); name a description as convert.py writes it") from error
     if not isinstance(content, dict):
@@ -322,9 +355,64 @@ def without_auxiliary(model: keras.Model) -> keras.Model:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Load weights silently: whatever Keras warns of here, it raises an exception for as well."""
-    with warnings.catch_warnings(action="ignore"):
-        model.load_weights(path)
+    """Load weights that `save_weights` wrote.
+
+    Raises
+    ------
+    Problem
+        If the file cannot be read or does not hold the weights of this network, or weights that are
+        not finite; the message names the file, not what to do.
+    """
+    try:
+        with open_file(path) as file, h5py.File(file, "r") as content:
+            _check_parts(content, max(math.prod(variable.shape) for variable in model.weights))
+        with warnings.catch_warnings(action="ignore"):  # for whatever it warns of, Keras raises an exception, too
+            model.load_weights(path)
+    except Problem as problem:
+        raise Problem(f"{path} does not hold the weights of this network: {problem}") from problem
+    except Exception as error:  # h5py and Keras raise all sorts on a damaged or foreign file
+        why = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise Problem(f"{path} does not hold the weights of this network ({why})") from error
+    for variable in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise Problem(f"{path} holds weights that are not finite ({variable.path})")
+
+
+def _check_parts(content: h5py.File, largest: int) -> None:
+    """Raise a `Problem` if a file of weights has very many parts, or arrays larger than the largest weight.
+
+    Arrays that are small on the disk can be gigabytes in memory.
+    """
+    parts = 0
+
+    def visit(name: str, part: h5py.Group | h5py.Dataset) -> str | None:
+        nonlocal parts
+        parts += 1
+        if isinstance(part, h5py.Dataset) and (part.size or 0) > largest:
+            return f"{name} has {part.size} numbers, its largest weight {largest}"
+        return f"it has more than {MOST_PARTS} parts" if parts > MOST_PARTS else None
+
+    found = content.visititems(visit)
+    if found:
+        raise Problem(found)
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write a network's weights, and nothing else, whole or not at all.
+
+    Raises
+    ------
+    Problem
+        If they cannot be written.
+    """
+    bare = keras.Model(model.input, model.outputs)  # one that was compiled would save its optimizer, too
+    largest = sum(4 * math.prod(variable.shape) + PART_BYTES for variable in bare.weights)
+    with replacing(path) as part:
+        part.write_bytes(bytes(largest))  # HDF5 fails with pages of messages if there is no room; this in one line
+        try:
+            bare.save_weights(part)
+        except RuntimeError as error:  # which is how HDF5 tells of some files that cannot be written
+            raise OSError(reason(error)) from error
 
 
 def multiply_adds(model: keras.Model) -> int:

@@ -12,11 +12,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
+    from terminal import start
+
+    start("model_test")
+
 from backend import keras
 from convert import convert, outputs
 from data import Images, load
 from evaluation import Score, score_batches, total
-from files import Parser, Problem, run
+from files import Problem
 from model import (
     Description,
     build,
@@ -27,6 +33,7 @@ from model import (
     read_description,
     without_auxiliary,
 )
+from terminal import Parser, filled, filled_path, say
 
 BATCH_SIZE = 128  # 79 batches of CIFAR-10's test set, as in the original
 DECIMALS = 5  # of what is printed
@@ -41,20 +48,22 @@ def main(arguments: Sequence[str]) -> None:
     weights = options.weights or _find_weights()
     description_path = options.genotype or describes(weights)
     description = read_description(description_path)
-    name = options.data or description.data
+    if not weights.name.endswith(".weights.h5"):
+        raise Problem(f"{weights} is no NAME.weights.h5, as train.py and convert.py write them; name such a file")
+    name = description.data if options.data is None else options.data
     data = load(name, "test")
     _check_fit(description, description_path, name, data)
     keras.config.set_dtype_policy(options.precision)
     network = _load_network(description, weights)
-    print(f"Testing {weights} on {len(data.labels)} images of {name}", flush=True)
-    _report(network, description, data, options.batch_size)
+    say(f"Testing {weights} on {len(data.labels)} images of {name}")
+    _report(network, description, data, min(options.batch_size, len(data.labels)))
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="weights of a network, NAME.weights.h5")
-    parser.add_argument("--genotype", type=Path, help="its description (default: NAME.json beside it)")
-    parser.add_argument("--data", help="cifar10, digits or FILE.npz (default: what it was trained on)")
+    parser.add_argument("--weights", type=filled_path, help="weights of a network, NAME.weights.h5")
+    parser.add_argument("--genotype", type=filled_path, help="its description (default: NAME.json beside it)")
+    parser.add_argument("--data", type=filled, help="cifar10, digits or FILE.npz (default: what it was trained on)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=f"default {BATCH_SIZE}")
     parser.add_argument(
         "--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32"
@@ -71,12 +80,11 @@ def _find_weights() -> Path:
     if all(path.exists() for path in converted):
         return converted[0]
     if ALPHAX_1.exists():
-        print(f"Converting {ALPHAX_1}", flush=True)
+        say(f"Converting {ALPHAX_1}")
         return convert(ALPHAX_1)[0]
-    print(
+    say(
         "This is not AlphaX-1: its weights are not here. This is a small network of the same family,"
-        f" trained on handwritten digits. To test AlphaX-1, put its authors' file at {ALPHAX_1}",
-        flush=True,
+        f" trained on handwritten digits. To test AlphaX-1, put its authors' file at {ALPHAX_1}"
     )
     return SHIPPED
 
@@ -93,15 +101,10 @@ def _check_fit(description: Description, path: Path, name: str, data: Images) ->
 def _load_network(description: Description, weights: Path) -> keras.Model:
     """The network without its auxiliary head, which only training uses."""
     model = build(description)
-    if not weights.exists():
-        raise Problem(f"there is no {weights}; name weights with --weights")
     try:
         load_weights(model, weights)
-    except Exception as error:  # h5py and Keras raise all sorts on a damaged or foreign file
-        raise Problem(
-            f"{weights} does not hold the weights of this network ({type(error).__name__});"
-            " name weights and description that belong together"
-        ) from error
+    except Problem as problem:
+        raise Problem(f"{problem}; name weights and description that belong together") from problem
     return without_auxiliary(model)
 
 
@@ -111,21 +114,24 @@ def _report(network: keras.Model, description: Description, data: Images, batch_
     scores: list[Score] = []
     start = time.perf_counter()
     for number, score in enumerate(score_batches(network, description, data, batch_size)):
+        if not score.finite:
+            raise Problem(
+                f"what the network makes of batch {number} is not finite; its weights are damaged,"
+                " its description is another's, or --precision is too low"
+            )
         scores.append(score)
-        print(f"Batch {number} accuracy is {_percent(score.top_1, score.images)}", flush=True)
+        say(f"Batch {number} accuracy is {_percent(score.top_1, score.images)}")
     seconds = time.perf_counter() - start
     final = total(scores)
-    print(f"Parameters: {parameters(network)} (without the auxiliary head)")
-    print(f"Multiply-adds per image: {multiply_adds(network)}")
-    print(f"Images per second: {final.images / seconds:.1f}")
-    print(f"Final loss is {round(final.loss / final.images, DECIMALS)}")
-    print(f"Final top_1 test accuracy is {_percent(final.top_1, final.images)}")
-    print(f"Final top_5 test accuracy is {_percent(final.top_5, final.images)}")
+    say(
+        f"Parameters: {parameters(network)} (without the auxiliary head)",
+        f"Multiply-adds per image: {multiply_adds(network)}",
+        f"Images per second: {final.images / seconds:.1f}",
+        f"Final loss is {round(final.loss / final.images, DECIMALS)}",
+        f"Final top_1 test accuracy is {_percent(final.top_1, final.images)}",
+        f"Final top_5 test accuracy is {_percent(final.top_5, final.images)}",
+    )
 
 
 def _percent(part: int, whole: int) -> float:
     return round(100 * part / whole, DECIMALS)
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from files import Problem
+from arrays import check_members
+from files import Problem, open_file, reason
 
-LARGEST_FILE = 2**30  # bytes; AlphaX-1 has a few million weights of 4 bytes
 MOST_OPCODES = 2**21  # in a pickle; AlphaX-1's may have some 200,000
 LONGEST_COPY = 100  # members of a range, a set, a shape or a table made at once
 MOST_AXES = 8  # of a tensor; a convolution has 4
+LONGEST_NAME = 1000  # characters of what a pickle asks for
+LARGEST_KEY = 2**32  # of a table: whole numbers without end can be chosen so that all have one hash
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how the older container begins
 ZIP_START = b"PK\x03\x04"
 INERT_PACKAGES = ("model.", "operations.", "torch.nn.")  # whose names become stand-ins
@@ -141,9 +143,13 @@ def _table(pairs: Any = ()) -> dict[Any, Any]:
 def _set_items(table: Any, parts: list[Any]) -> None:
     """Set key, value, key, value and so on."""
     keys = parts[::2]
-    if not isinstance(table, dict) or not all(type(key) in (str, int) for key in keys):
-        raise Problem("it has a table with keys that are neither text nor whole numbers")
+    if not isinstance(table, dict) or not all(map(_is_key, keys)):
+        raise Problem("it has a table with keys that are neither text nor usual whole numbers")
     table.update(zip(keys, parts[1::2], strict=True))
+
+
+def _is_key(key: Any) -> bool:
+    return type(key) is str or (type(key) is int and abs(key) < LARGEST_KEY)
 
 
 STAND_INS: dict[str, Callable[..., Any]] = {  # what every other name that is allowed stands for
@@ -236,6 +242,8 @@ class _Interpreter:
 
     def _stand_in(self, full: str) -> Callable[..., Any]:
         """What answers to a name in the file."""
+        if len(full) > LONGEST_NAME:
+            raise Problem(f"it asks for a name of {len(full)} characters; do not trust this file")
         if full in STAND_INS:
             return STAND_INS[full]
         if full not in self.classes:
@@ -284,24 +292,23 @@ def read_module(path: Path) -> Any:
         does not need.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise Problem(f"it has more than {LARGEST_FILE} bytes, too many for such a network")
+        with open_file(path) as file:
+            content = file.read()
         return _read_zip(content) if content.startswith(ZIP_START) else _read_stream(content)
     except OSError as error:
-        raise Problem(f"cannot read {path}: {error.strerror}; name the authors' file") from error
+        raise Problem(f"cannot read {path}: {reason(error)}; name the authors' file") from error
     except Problem as problem:
         raise Problem(f"cannot convert {path}: {problem}") from problem
     except Exception as error:  # a damaged pickle or archive can raise almost anything
         raise Problem(
             f"cannot convert {path}: it is damaged, or no file of torch.save"
-            f" ({type(error).__name__}: {error}); fetch it again"
+            f" ({type(error).__name__}: {error!s:.200}); fetch it again"
         ) from error
 
 
 def _read_zip(content: bytes) -> Any:
     """Read the container of PyTorch 1.6 and later: data.pkl and a member for each storage."""
+    check_members(io.BytesIO(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise Problem("it is a compressed archive, which torch.save does not write; fetch it again")

@@ -12,87 +12,48 @@ killed and resumed ends with the very weights of one that was not (on the same m
 """
 
 import argparse
+import contextlib
 import json
 import math
 import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
+    from terminal import start
+
+    start("train")
 
 import numpy as np
 from tqdm import tqdm
 
+import saved_training
+from arrays import Header
 from backend import has_gpu, keras
 from data import Images, augment, load, statistics
 from evaluation import score_batches, total
-from files import Parser, Problem, replacing, run
+from files import Problem, locked, replacing
 from model import (
     Description,
     build,
     describes,
     load_weights,
     read_genotype,
+    save_weights,
     without_auxiliary,
     write_description,
 )
+from recipe import Recipe, add_options, option
+from terminal import Parser, Screen, Unprinted, filled_path, say
 
-HERE = Path(__file__).resolve().parent
 OUT = Path("results", "alphax-1-net")  # below the folder one is in
 # What a random stream is for; numbers from 1, since a trailing 0 does not change a seed sequence.
 SPLIT, ORDER, AUGMENT, DROP_PATH = 1, 2, 3, 4
-LARGEST = 2**32 - 1  # of any setting, where nothing lower is said; the largest seed that JAX takes
-
-
-def _knob(default: Any, reason: str, **rules: Any) -> Any:
-    """A setting of `Recipe` with the reason for its default, which --help shows."""
-    return field(default=default, metadata={"reason": reason, **rules})
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Every setting of a training, with its published default where there is one."""
-
-    data: str = _knob("cifar10", "cifar10, digits or FILE.npz")
-    genotype: str = _knob(str(HERE / "digits.json"), "JSON file with the cells to stack")
-    C: int = _knob(36, "channels of the first cells", least=2, most=1000)
-    layers: int = _knob(20, "number of cells", least=3, most=1000)
-    epochs: int = _knob(600, "passes over the training images", least=1)
-    batch_size: int = _knob(96, "images in a step; a rest too small for a step waits an epoch", least=1)
-    learning_rate: float = _knob(0.025, "at the start; falls to 0 along a cosine", least=0)
-    momentum: float = _knob(0.9, "of SGD", least=0, most=1)
-    weight_decay: float = _knob(3e-4, "added to the gradient, so momentum carries it", least=0)
-    gradient_clip: float = _knob(5.0, "largest norm of all gradients together", least=0)
-    crop: int = _knob(4, "pixels of border for the random crop", least=0, most=1000)
-    flip: bool = _knob(True, "mirror half of the images; wrong for digits")
-    cutout: int = _knob(16, "side of the blanked square in pixels", least=0)
-    drop_path: float = _knob(0.2, "probability that the last epoch nears, from 0 on", least=0)
-    auxiliary: bool = _knob(True, "train with an auxiliary head")
-    auxiliary_weight: float = _knob(0.4, "of the auxiliary head's loss", least=0)
-    validation: int = _knob(5000, "training images held out to choose the epoch; 0: the last", least=0)
-    precision: str = _knob(
-        "auto",
-        "auto: mixed_bfloat16 on a GPU, else float32",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
-    )
-    seed: int | None = _knob(None, "whole number from 0; without it one is drawn and printed", least=0)
-
-    def __post_init__(self) -> None:
-        for knob in fields(self):
-            value, rules = getattr(self, knob.name), knob.metadata
-            stands = f"--{_option(knob.name)} is {value!r:.50}"
-            # A bool is an int to Python, but no number of anything.
-            if not isinstance(value, knob.type) or isinstance(value, bool) != (knob.type is bool):
-                raise Problem(f"{stands}, which is of the wrong type")
-            least, most = rules.get("least"), rules.get("most", LARGEST)
-            if None not in (value, least) and not least <= value <= most:
-                raise Problem(f"{stands}; it must be from {least} to {most}")
-            if value not in rules.get("choices", [value]):
-                raise Problem(f"{stands}; it must be one of {', '.join(rules['choices'])}")
-        if self.drop_path >= 1:
-            raise Problem(f"--drop-path is {self.drop_path}; it must be below 1")
 
 
 class SGD(keras.optimizers.SGD):
@@ -138,6 +99,11 @@ class Batches(keras.utils.PyDataset):
         return images, [self.data.labels[chosen]] * (1 + self.description.auxiliary)
 
 
+def _bar(total: int, title: str) -> tqdm:
+    """A progress bar, if stderr is a terminal."""
+    return tqdm(total=total, desc=title, leave=False, disable=None, file=Screen())
+
+
 class Progress(keras.callbacks.Callback):
     """A progress bar for one epoch."""
 
@@ -176,6 +142,7 @@ class Training:
         self.model = build(self.description, recipe.seed)
         self.network = without_auxiliary(self.model)
         self.history: list[dict[str, float]] = []
+        self.saved_epochs = 0
         self._compile()
 
     def _compile(self) -> None:
@@ -210,9 +177,12 @@ class Training:
         write_description(self.description, describes(self.best_weights))
         for epoch in range(len(self.history), self.recipe.epochs):
             self._run_epoch(epoch)
+            self.save()
+            # After the checkpoint: from that, weights of a best last epoch can be made anew.
             if epoch == self.best_epoch:
                 self._save_best()
-            self.save()
+            with contextlib.suppress(Unprinted):  # the training is worth more; its end will tell
+                say("  ".join(f"{name} {value:.5g}" for name, value in self.history[-1].items()))
 
     @property
     def best_epoch(self) -> int:
@@ -240,7 +210,7 @@ class Training:
         key = int(_random(DROP_PATH, recipe.seed, epoch).integers(2**31))
         drop_path.seed_generator.state.assign([key, 0])
         batches = Batches(self.train_data, recipe, self.description, epoch)
-        with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False) as bar:
+        with _bar(len(batches), f"epoch {epoch + 1}/{recipe.epochs}") as bar:
             fit = self.model.fit(
                 batches,
                 initial_epoch=epoch,
@@ -266,7 +236,6 @@ class Training:
         if not all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self._variables()):
             raise Problem(f"weights are not finite after epoch {epoch + 1}; lower --learning-rate")
         self.history.append(figures)
-        print("  ".join(f"{name} {value:.5g}" for name, value in figures.items()), flush=True)
 
     def _validate(self) -> dict[str, float]:
         """Loss and top-1 accuracy (0 to 1) on the held-out images, if there are any."""
@@ -278,10 +247,7 @@ class Training:
         return {"validation_loss": score.loss / number, "validation_accuracy": score.top_1 / number}
 
     def _save_best(self) -> None:
-        # A model that was compiled would save its optimizer, too.
-        bare = keras.Model(self.model.input, self.model.outputs)
-        with replacing(self.best_weights) as part:
-            bare.save_weights(part)
+        save_weights(self.model, self.best_weights)
 
     def _check_best(self) -> None:
         """See to it that the best epoch's weights, on which training may not improve, are on disk."""
@@ -290,11 +256,11 @@ class Training:
             return
         try:
             load_weights(build(self.description), self.best_weights)
-        except Exception as error:  # h5py and Keras raise all sorts on a damaged or foreign file
+        except Problem as problem:
             raise Problem(
-                f"{self.best_weights}, the weights of epoch {self.best_epoch + 1}, is missing or damaged"
-                f" ({type(error).__name__}); put it back, or name another --out"
-            ) from error
+                f"the file of the best weights, those of epoch {self.best_epoch + 1}, is missing or damaged"
+                f" ({problem}); put it back, or name another --out"
+            ) from problem
 
     def save(self) -> None:
         """Replace the checkpoint: weights, optimizer, settings and history, in one file."""
@@ -305,8 +271,9 @@ class Training:
         }
         with replacing(self.out / "history.json") as part:
             part.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
-        with replacing(self.checkpoint) as part:
-            np.savez(part, state=json.dumps(state), **_named_arrays(self._variables()))
+        arrays = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        saved_training.write(self.checkpoint, state, arrays)
+        self.saved_epochs = len(self.history)
 
     def restore(self) -> None:
         """Take weights, optimizer and history from the checkpoint.
@@ -317,18 +284,18 @@ class Training:
             If it is damaged or holds another network, if the data are not what they were, or if the
             best epoch's weights are gone.
         """
-        state, arrays = _read_checkpoint(self.checkpoint)
-        variables = self._variables()
-        network = json.loads(json.dumps(asdict(self.description)))
-        found = [(array.dtype, array.shape) for array in arrays]
-        if state.get("network") != network or found != [(v.dtype, tuple(v.shape)) for v in variables]:
+        state, variables = saved_training.read_state(self.checkpoint), self._variables()
+        if state.get("network") != json.loads(json.dumps(asdict(self.description))):
             raise Problem(
                 f"{self.checkpoint} is damaged or belongs to other contents of the data or the genotype"
                 " file; restore those, or name another --out"
             )
+        headers = [Header(np.dtype(variable.dtype), tuple(variable.shape)) for variable in variables]
+        arrays = saved_training.read_arrays(self.checkpoint, headers)
         for variable, array in zip(variables, arrays):
             variable.assign(array)
         self.history = state["history"]
+        self.saved_epochs = len(self.history)
         if self.history:
             self._check_best()
 
@@ -341,26 +308,45 @@ def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     out, resume = options.pop("out"), options.pop("resume")
     checkpoint = out / "checkpoint.npz"
-    if checkpoint.exists() and not resume:
-        raise Problem(f"{out} holds a training already; add --resume, or name another folder with --out")
+    _keep_other_trainings(checkpoint, resume)
     resume = resume and checkpoint.exists()
     recipe = _resumed_recipe(checkpoint, options) if resume else _fresh_recipe(options)
     training = Training(recipe, out)
+    with locked(out):
+        _keep_other_trainings(checkpoint, resume)  # one may have come to its end meanwhile
+        for part in out.glob(".part-*"):  # of a training that was killed while it wrote
+            part.unlink(missing_ok=True)
+        _train(training, resume)
+    kept = training.history[training.best_epoch]
+    say(
+        f"Kept epoch {kept['epoch']}; test it with model_test.py --weights {training.best_weights}",
+        last=True,
+    )
+
+
+def _keep_other_trainings(checkpoint: Path, resume: bool) -> None:
+    if checkpoint.exists() and not resume:
+        raise Problem(
+            f"{checkpoint.parent} holds a training already; add --resume, or name another folder with --out"
+        )
+
+
+def _train(training: Training, resume: bool) -> None:
+    """Train to the end, from the checkpoint if `resume`."""
     if resume:
         training.restore()
     else:
         training.save()  # a folder that cannot be written to shows now, not after an epoch
-    print(
-        f"Seed {recipe.seed}; {len(training.train_data.labels)} images to train on,"
-        f" {len(training.held_out.labels)} held out; {len(training.history)} epochs done",
-        flush=True,
-    )
     try:
+        with contextlib.suppress(Unprinted):
+            say(
+                f"Seed {training.recipe.seed}; {len(training.train_data.labels)} images to train on,"
+                f" {len(training.held_out.labels)} held out; {len(training.history)} epochs done"
+            )
         training.run()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{len(training.history)} epochs are done; go on with --resume") from None
-    kept = training.history[training.best_epoch]
-    print(f"Kept epoch {kept['epoch']}; test it with model_test.py --weights {training.best_weights}")
+        done = f"{training.saved_epochs} epochs are done; go on with --resume"
+        raise KeyboardInterrupt(done) from None
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -370,27 +356,15 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder for results (default: {OUT})")
+    parser.add_argument("--out", type=filled_path, default=OUT, help=f"folder for results (default: {OUT})")
     parser.add_argument(
         "--resume",
         action="store_true",
         default=False,
         help="go on from the folder's checkpoint, if there is one, with its settings",
     )
-    for knob in fields(Recipe):
-        rules: dict[str, Any] = {"help": f"{knob.metadata['reason']} (default: {knob.default})"}
-        if isinstance(knob.default, bool):
-            rules["action"] = argparse.BooleanOptionalAction
-        else:
-            rules["type"] = int if knob.default is None else type(knob.default)
-            rules["choices"] = knob.metadata.get("choices")
-        parser.add_argument(f"--{_option(knob.name)}", **rules)
+    add_options(parser)
     return vars(parser.parse_args(arguments))
-
-
-def _option(name: str) -> str:
-    """A setting's name on the command line."""
-    return name.replace("_", "-")
 
 
 def _fresh_recipe(options: dict[str, Any]) -> Recipe:
@@ -400,59 +374,14 @@ def _fresh_recipe(options: dict[str, Any]) -> Recipe:
 
 def _resumed_recipe(checkpoint: Path, options: dict[str, Any]) -> Recipe:
     """The settings in a checkpoint; options given anew must not contradict them."""
-    saved = _read_checkpoint(checkpoint)[0]["recipe"]
+    saved = saved_training.read_state(checkpoint)["recipe"]
     for name, value in options.items():
         if saved.get(name) != value:
             raise Problem(
-                f"{checkpoint} was made with --{_option(name)} {saved.get(name)}, not {value};"
+                f"{checkpoint} was made with --{option(name)} {saved.get(name)}, not {value};"
                 " leave that option out, or name another --out"
             )
     return Recipe(**saved)
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The state and the arrays that `Training.save` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            state = json.loads(str(content["state"]))
-            arrays = [content[name] for name in _array_names(len(content.files) - 1)]
-        recipe = Recipe(**state["recipe"])
-        if asdict(recipe) != state["recipe"] or recipe.seed is None:
-            raise ValueError("it lacks settings")
-        _check_history(state["history"], recipe)
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise ValueError("not all of its numbers are finite")
-    except Exception as error:  # whatever zipfile, NumPy and json raise on a damaged file
-        raise Problem(
-            f"{path} is no checkpoint or is damaged ({error!s:.200}); name another --out"
-        ) from error
-    return state, arrays
-
-
-def _check_history(history: Any, recipe: Recipe) -> None:
-    """Raise a `ValueError` unless it is what `Training.run` notes of epochs 1, 2, and so on."""
-    if type(history) is not list or len(history) > recipe.epochs:
-        raise ValueError(f"its history is no list of at most {recipe.epochs} epochs")
-    names = ["learning_rate", "loss", "accuracy", "images_per_second"]
-    names += ["validation_loss", "validation_accuracy"] if recipe.validation else []
-    kinds = {"epoch": int, **dict.fromkeys(names, float)}
-    for number, figures in enumerate(history, 1):
-        if (
-            type(figures) is not dict
-            or {name: type(value) for name, value in figures.items()} != kinds
-            or figures["epoch"] != number
-            or not all(map(math.isfinite, figures.values()))
-        ):
-            raise ValueError(f"its history has wrong figures for epoch {number}")
-
-
-def _array_names(number: int) -> list[str]:
-    return [f"variable_{position}" for position in range(number)]
-
-
-def _named_arrays(variables: list[keras.Variable]) -> dict[str, np.ndarray]:
-    arrays = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    return dict(zip(_array_names(len(arrays)), arrays))
 
 
 def _random(stream: int, *key: int) -> np.random.Generator:
@@ -495,7 +424,3 @@ def _policy(precision: str) -> str:
     if precision != "auto":
         return precision
     return "mixed_bfloat16" if has_gpu() else "float32"
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

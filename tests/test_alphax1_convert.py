@@ -4,8 +4,10 @@ import contextlib
 import importlib.util
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model_test
-from convert import Module, convert, main, outputs
+from backend import keras
+from convert import Module, _all_modules, _check_layer, _take, convert, main, outputs
 from files import Problem
 from model import build, read_description
 from torch_file import MAGIC, PROTOCOL, Inert, read_module
@@ -118,7 +121,12 @@ def test_command_refuses_in_one_line(tmp_path):
     done = script("convert.py", tmp_path / "net.pt", cwd=tmp_path)
     one_line(done, "convert.py: ", "net.pt", "mkdir", "do not trust")
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
-    for arguments, words in (([str(tmp_path / "none.pt")], "none.pt: No such file"), (["--what"], "--what")):
+    for arguments, words in (
+        ([str(tmp_path / "none.pt")], "none.pt: No such file"),
+        (["--what"], "--what"),
+        ([""], "source: it is empty"),
+        (["--out", ""], "--out: it is empty"),
+    ):
         with pytest.raises(Problem, match=words):
             main(arguments)
 
@@ -292,4 +300,102 @@ def test_compressed_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("net/data.pkl", b"\x80\x02N.")
     with pytest.raises(Problem, match="compressed"):
+        read_module(tmp_path / "net.pt")
+
+
+def stand_in(**state):
+    """A module in a file, which holds what is given."""
+    made = type("StandIn", (Inert,), {"origin": "torch.nn.Conv2d", "__slots__": ()})()
+    made.state = {"_modules": {}, "_parameters": {}, "_buffers": {}, **state}
+    return made
+
+
+def containing_each_other():
+    modules = {str(number): stand_in() for number in range(1000)}
+    for module in modules.values():
+        module.state["_modules"] = modules
+    return module
+
+
+def one_in_another():
+    module = stand_in()
+    for _ in range(2000):
+        module = stand_in(_modules={"x": module})
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (containing_each_other, "more than 100000 modules"),
+        (one_in_another, "over 1000 characters"),
+        (lambda: stand_in(_modules={"x" * 10**6: stand_in()}), "over 1000 characters"),
+        (lambda: stand_in(_modules=dict.fromkeys(map(str, range(1001)), stand_in())), "more than 1000 _modules"),
+    ],
+)
+def test_modules_without_end_are_refused_soon(make, words):
+    start = time.perf_counter()
+    with pytest.raises(Problem, match=words) as refusal:
+        list(_all_modules(Module(make(), "")))
+    assert len(str(refusal.value)) < 1000 and time.perf_counter() - start < 20
+
+
+def test_settings_are_never_compared_with_each_other():
+    """Two values that each contain themselves twice, many times over, would take for ever."""
+    groups = channels = 3
+    for _ in range(30):
+        groups, channels = (groups, groups), (channels, channels)
+    conv = stand_in(kernel_size=3, stride=1, padding=1, dilation=1, groups=groups, in_channels=channels)
+    layer = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="conv")
+    layer.build((None, 8, 8, 4))
+    start = time.perf_counter()
+    with pytest.raises(Problem, match="has groups"):
+        _check_layer(Module(conv, "conv"), layer)
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1e300, "f8"), (np.nan, "f4"), (-np.inf, "f2")])
+def test_weights_that_are_not_finite_in_float32_are_refused(tmp_path, value, dtype):
+    class Stored:
+        def array(self):
+            return np.array([1, value, 2], dtype)
+
+    with pytest.raises(Problem, match="bias holds values that cannot be"):
+        _take({"classifier.bias": Stored()}, "classifier.bias", (0,), (3,))
+
+
+def colliding_keys():
+    """A table whose keys all have the hash 1."""
+    keys = [(number * (2**61 - 1) + 1).to_bytes(11, "little") for number in range(1, 20_000)]
+    return b"\x80\x02}(" + b"".join(b"\x8a\x0b" + key + b"N" for key in keys) + b"u."
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (colliding_keys(), "nor usual whole numbers"),
+        (b"\x80\x02ctorch.nn\n" + b"x" * 10**6 + b"\n.", "a name of 1000009 characters"),
+    ],
+)
+def test_what_would_take_long_is_refused_soon(tmp_path, pickled, words):
+    zipped(tmp_path / "net.pt", pickled)
+    start = time.perf_counter()
+    with pytest.raises(Problem, match=words) as refusal:
+        read_module(tmp_path / "net.pt")
+    assert len(str(refusal.value)) < 1000 and time.perf_counter() - start < 2
+
+
+def test_archive_of_very_many_members_is_refused(tmp_path):
+    members = (b"PK\x01\x02" + bytes(42)) * 200_000
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 65535, 65535, len(members), 30, 0)
+    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04" + bytes(26) + members + end)
+    assert len(zipfile.ZipFile(tmp_path / "net.pt").namelist()) == 200_000  # so that is an archive
+    with pytest.raises(Problem, match="more than 100000 members"):
+        read_module(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.open("wb").truncate(2**32)])
+def test_what_is_no_file_or_too_large_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "net.pt")
+    with pytest.raises(Problem, match="cannot read .*net.pt: .*(pipe|directory|bytes, more than)"):
         read_module(tmp_path / "net.pt")

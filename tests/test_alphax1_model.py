@@ -1,19 +1,26 @@
 """The network: sizes at every cell, parameter counts, gradients, drop-path, broken descriptions."""
 
 import json
+import os
+import resource
+import time
 
 import alphax1
+import h5py
 import numpy as np
 import pytest
 from alphax1 import describe
 from backend import keras
 from files import Problem
 from model import (
+    MOST_OPERATIONS,
     Genotype,
     build,
+    load_weights,
     multiply_adds,
     parameters,
     read_description,
+    save_weights,
     without_auxiliary,
     write_description,
 )
@@ -215,14 +222,23 @@ def test_description_survives_being_written(tmp_path):
         ({"reduce_concat": 3}, "state numbers"),
         ({"C": 5}, "even"),
         ({"C": True}, "whole number"),
-        ({"layers": 2}, "at least 3"),
+        ({"layers": 2}, "from 3 to"),
         ({"image_size": 30}, "multiple of 4"),
         ({"image_size": 64}, "32 to 40"),
         ({"std": [0, 1, 1]}, "above 0"),
-        ({"mean": "abc"}, "not a number"),
+        ({"mean": "abc"}, "three numbers"),
         ({"classes": None}, "whole number"),
         ({"auxiliary": "yes"}, "true or false"),
         ({"data": 5}, "data a name"),
+        ({"mean": [10**400, 0, 0]}, "mean must be"),
+        ({"mean": [float("nan"), 0, 0]}, "mean must be"),
+        ({"std": [1, 1e-300, 1]}, "above 0"),
+        ({"std": [1, float("inf"), 1]}, "above 0"),
+        ({"C": 10**9}, "from 2 to"),
+        ({"layers": 50_000}, "operations; at most"),
+        ({"normal": [["skip_connect", 0]] * 10_000}, "operations; at most"),
+        ({"C": 50_000}, "weights; at most"),
+        ({"classes": 100_000, "C": 1000}, "weights; at most"),
     ],
 )
 def test_broken_description_is_named(tmp_path, change, words):
@@ -234,8 +250,119 @@ def test_broken_description_is_named(tmp_path, change, words):
     assert "net.json" in str(refusal.value)
 
 
+def test_largest_networks_are_described_in_no_time():
+    many = (("skip_connect", 0), ("skip_connect", 1)) * (MOST_OPERATIONS // 6)
+    start = time.perf_counter()
+    describe(Genotype(many, (2,), many, (2,)), C=10, auxiliary=False)
+    assert time.perf_counter() - start < 1
+
+
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "{", '{"normal": []}', '"\\ud800"', "\xff"])
 def test_what_is_no_description_is_named(tmp_path, text):
     (tmp_path / "net.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Problem, match="net.json"):
         read_description(tmp_path / "net.json")
+
+
+def huge(path):
+    with path.open("wb") as file:
+        file.truncate(2**32)  # which takes no room
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, huge])
+def test_description_that_cannot_be_read_whole_is_named_at_once(tmp_path, make):
+    make(tmp_path / "net.json")
+    with pytest.raises(Problem, match="net.json.*(pipe|directory|bytes, more than)"):
+        read_description(tmp_path / "net.json")
+
+
+@pytest.fixture
+def weights(small, tmp_path):
+    save_weights(small, tmp_path / "net.weights.h5")
+    return tmp_path / "net.weights.h5"
+
+
+@pytest.fixture(scope="module")
+def another():
+    """A network to load weights into."""
+    return build(describe(), seed=4)
+
+
+def first_weight(content):
+    """The place of the first convolution's kernel in an open file of weights."""
+    return content["layers/conv2d/vars"]
+
+
+def replaced(**array):
+    def spoil(path):
+        with h5py.File(path, "r+") as content:
+            del first_weight(content)["0"]
+            first_weight(content).create_dataset("0", **array)
+
+    return spoil
+
+
+def with_value(value):
+    def spoil(path):
+        with h5py.File(path, "r+") as content:
+            first_weight(content)["0"][0, 0, 0, 0] = value
+
+    return spoil
+
+
+def linked(link):
+    def spoil(path):
+        with h5py.File(path, "r+") as content:
+            del first_weight(content)["0"]
+            first_weight(content)["0"] = link
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (with_value(np.nan), "not finite"),
+        (with_value(-np.inf), "not finite"),
+        (replaced(data=np.full((3, 3, 3, 12), 1e300)), "not finite"),
+        (replaced(shape=(2**31,), dtype="f4", chunks=(2**20,), compression="gzip"), "has 2147483648 numbers"),
+        (replaced(shape=(2**50,), dtype="f4", chunks=(2**20,)), "numbers, its largest weight"),
+        (replaced(data=np.zeros((3, 3, 3, 11))), "does not hold"),
+        (replaced(data=np.full((3, 3, 3, 12), "\x1b[31m", h5py.string_dtype())), "does not hold"),
+        (linked(h5py.ExternalLink("other.h5", "/x")), "does not hold"),
+        (linked(h5py.SoftLink("/layers/conv2d_1/vars/0")), "does not hold"),
+        (lambda path: path.write_bytes(b""), "does not hold"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "does not hold"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "pipe"),
+        (lambda path: (path.unlink(), path.mkdir()), "directory"),
+        (lambda path: path.unlink(), "No such file"),
+        (huge, "bytes, more than"),
+    ],
+)
+def test_weights_that_are_not_this_networks_or_not_finite_are_refused(another, weights, spoil, words):
+    spoil(weights)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Problem, match=words) as refusal:
+        load_weights(another, weights)
+    assert str(weights) in str(refusal.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_weights_come_back_as_they_were(small, another, weights):
+    load_weights(another, weights)
+    assert all(np.array_equal(a, b) for a, b in zip(small.get_weights(), another.get_weights(), strict=True))
+    assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+@pytest.mark.parametrize("part", [0, 0.1, 0.9, 1])
+def test_weights_on_a_full_disk_are_one_line_and_the_old_ones_stay(small, weights, capfd, part):
+    old = weights.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * len(old)), limits[1]))
+    try:
+        with pytest.raises(Problem, match="net.weights.h5.*too large.*make room"):
+            save_weights(small, weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert weights.read_bytes() == old and [path.name for path in weights.parent.iterdir()] == [weights.name]
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,208 @@
+"""What the commands here do the same way: options, what is printed, signals, exit statuses.
+
+0: done; 2: wrong arguments, unusable input, or output that cannot be printed; 130: interrupted by
+Ctrl-C, SIGTERM or SIGHUP (the terminal was closed). The last two with one line on stderr.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from files import Problem, reason
+
+LONGEST_LINE = 1000  # characters
+LONGEST_NUMBER = 30  # digits
+WRONG, INTERRUPTED = 2, 130
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ALARM = getattr(signal, "SIGALRM", None)  # Windows has none
+AGAIN_SECONDS = 0.5  # from an interruption to the next try, if need be
+PACKAGES = {"sklearn": "scikit-learn"}  # what to install, where it is not called as the module
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a wrong argument as a `Problem`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Problem(f"{message} (--help lists the options)")
+
+
+class Unprinted(Exception):
+    """What was to be printed could not be: stdout is closed or full, or its reader has gone."""
+
+
+class Screen:
+    """stderr, for a progress bar: what cannot be shown is left out."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
+def filled(text: str) -> str:
+    """An argparse type: text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name something or leave the option out")
+    return text
+
+
+def filled_path(text: str) -> Path:
+    """An argparse type: a path, which is not empty (`Path("")` would be the folder one is in)."""
+    return Path(filled(text))
+
+
+def printable(what: object, length: int = LONGEST_LINE) -> str:
+    """Text as one line that cannot steer a terminal, cut to so many characters.
+
+    What a file or a library's message holds may be long, have many lines, escape sequences, or
+    numbers of any length.
+    """
+    line = " ".join(str(what)[: 100 * length].split())
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = re.sub(rf"\d{{{LONGEST_NUMBER + 1},}}", lambda digits: f"{digits[0][:12]}...", line)
+    return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def say(*lines: str, last: bool = False) -> None:
+    """Print lines, each as `printable` makes it.
+
+    Parameters
+    ----------
+    lines : str
+    last : bool
+        Whether all work is done and on the disk; then a reader who has gone misses nothing.
+
+    Raises
+    ------
+    Unprinted
+        If they cannot be printed.
+    """
+    try:
+        print(*(f"{printable(line)}\n" for line in lines), sep="", end="", flush=True)
+    except BrokenPipeError as error:
+        if not last:
+            raise Unprinted("nobody reads what it prints any more, so it cannot report") from error
+    except OSError as error:
+        raise Unprinted(
+            f"cannot print ({reason(error)}); make room, or send its output elsewhere"
+        ) from error
+
+
+def start(module: str) -> NoReturn:
+    """Run the command that is the `main` of a module with the process's arguments, and exit.
+
+    The module is imported here, so that what goes wrong meanwhile is reported like all else.
+    """
+    _open_streams()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # they are by libraries for programmers
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
+    if ALARM:
+        signal.signal(ALARM, _interrupt)
+    sys.unraisablehook = _ignored
+    status = INTERRUPTED
+    with contextlib.suppress(KeyboardInterrupt):  # the alarm, just before it is switched off
+        status = run(lambda arguments: importlib.import_module(module).main(arguments))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # `run` has told
+            stream.flush()
+    # At once: nothing is left to be done, and a signal while libraries clean up would change the status.
+    os._exit(status)
+
+
+def run(main: Callable[[Sequence[str]], None]) -> int:
+    """Run a command's `main` on the command line's arguments.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the arguments without the program's name.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    try:
+        with contextlib.suppress(SystemExit):  # of --help
+            main(sys.argv[1:])
+        say(last=True)  # what argparse printed may still wait for the end
+        return 0
+    except KeyboardInterrupt as interrupt:
+        if ALARM:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        _complain(": ".join(["interrupted", *map(str, interrupt.args)]))
+        return INTERRUPTED
+    except (Problem, Unprinted) as error:
+        message = str(error)
+    except ImportError as error:
+        message = _missing(error)
+    except MemoryError:
+        message = "there is not enough memory for this"
+    except OSError as error:  # most are told of in better words than these
+        message = f"{reason(error)}: {error.filename or 'a file'} cannot be used"
+    _complain(f"{Path(sys.argv[0]).name}: {message}")
+    return WRONG
+
+
+def _missing(error: ImportError) -> str:
+    """What to do about a package that cannot be imported."""
+    module = (error.name or "").partition(".")[0]
+    package = PACKAGES.get(module, module)
+    if isinstance(error, ModuleNotFoundError) and package:
+        return f"the package {package} is missing; pip install {package}"
+    return f"a package cannot be used ({error}); install {package or 'it'} once more"
+
+
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError):  # where stderr cannot be written to, the status has to do
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop: raise `KeyboardInterrupt`, and again where a library's callback could not pass it on."""
+    if ALARM:
+        for stop in STOPS:
+            signal.signal(stop, lambda *_: None)  # one is enough, and another could disturb what it ends
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+    raise KeyboardInterrupt
+
+
+def _ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Be silent of an interruption that was not passed on: it comes again."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+
+
+def _open_streams() -> None:
+    """Take the numbers of closed streams, lest a file that is written gets one and others' messages."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Nothing can be written to it, so that `say` notes it.
+            null = os.open(os.devnull, os.O_RDONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a letter that a terminal lacks is no reason to fail
