@@ -1,7 +1,7 @@
 """What "training" a network means here: looking its accuracy up in a table, at once.
 
-On NAS-Bench-101 a look-up replaces the 108 epochs that were trained once and for all by Ying et al. 2019. ``NetTrainer``
-knows one table and the target of the search. It knows nothing of trees, nor of what was sampled (``history.py``).
+On NAS-Bench-101 a look-up replaces the 108 epochs that were trained once and for all by Ying et al. 2019.
+``NetTrainer`` knows one table and the target of the search, nothing of trees, nor of what was sampled (``history.py``).
 
 The targets below are the best cells by mean test accuracy; the listed one is used when it is the best
 cell of the table within the domain under the chosen metric, else the table's own best cell there.
@@ -114,7 +114,8 @@ class NetTrainer:
         self._choose_target()
 
     def _choose_target(self) -> None:
-        accuracy, best = max((self._best_of(v) for v in range(2, self.generator.max_nodes + 1)), key=lambda pair: pair[0])
+        sizes = range(2, self.generator.max_nodes + 1)
+        accuracy, best = max(map(self._best_of, sizes), key=lambda pair: pair[0])
         if best == cells.NOT_A_CELL:
             raise InputError(
                 f"the table has no cell with at most {self.generator.max_nodes} vertices and"

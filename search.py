@@ -127,7 +127,8 @@ class Search:
         for name, here in self.settings().items():
             there = theirs[name] if name in theirs or name not in defaults else defaults[name]
             if there != here or type(there) is not type(here):
-                words = "its table is another one" if name == "table" else f"its {name} is {printable(there, 60)}, not {here}"
+                words = f"its {name} is {printable(there, 60)}, not {here}"
+                words = "its table is another one" if name == "table" else words
                 raise InputError(f"the saved search cannot be resumed so: {words}; choose the same, or another --out")
 
     def _restore(self, main: dict, files: dict[str, bytes]) -> None:

@@ -158,7 +158,8 @@ def saved_search(saves: checkpoint.Checkpoint, arguments: argparse.Namespace) ->
             raise nothing_saved(arguments.out)
         return saved
     if saved is not None and saved[0].get("outcome") not in FINISHED:
-        raise InputError(f"an unfinished search is saved in --out {arguments.out}; add --resume, or choose another --out")
+        where = f"an unfinished search is saved in --out {arguments.out}"
+        raise InputError(f"{where}; add --resume, or choose another --out")
     return None
 
 

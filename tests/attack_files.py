@@ -3,8 +3,6 @@
 Every damage is a function that takes the path of a file, whole, and a random generator, and spoils it.
 """
 
-import contextlib
-import io
 import json
 import os
 import pickle
@@ -13,7 +11,6 @@ import shutil
 import socket
 import struct
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import Callable
 

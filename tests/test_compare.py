@@ -16,9 +16,9 @@ from conftest import ROOT, assert_refused, run
 
 import compare
 from compare import Trial
-from MCTS import PRESETS
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.table import EMBEDDED, from_entries, save
+from options import SearchOptions, preset
 
 OPTIONS = ["--max-nodes", 4, "--dataset", EMBEDDED, "--trials", 3, "--patience", 3_000, "--quiet"]
 
@@ -283,8 +283,8 @@ def test_other_trials_have_other_files():
 
 
 def test_methods_with_options():
-    assert compare.parse_method("tuned") == ("mcts", PRESETS["tuned"])
-    own = PRESETS["tuned"] | {"cp": 0.5, "close_exhausted": False}
+    assert compare.parse_method("tuned") == ("mcts", preset(SearchOptions, "tuned"))
+    own = preset(SearchOptions, "tuned") | {"cp": 0.5, "close_exhausted": False}
     assert compare.parse_method("mcts:preset=tuned:cp=0.5:close_exhausted=no") == ("mcts", own)
     assert compare.parse_method("mcts-metadnn:epochs=3") == ("mcts-metadnn", {"epochs": 3})
     assert compare.parse_method("random") == ("random", {})

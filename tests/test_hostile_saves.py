@@ -12,7 +12,6 @@ from damage import altered, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import MCTS
 import MCTS_metaDNN
 import meta_dnn
 import search_command

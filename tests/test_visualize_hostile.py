@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from conftest import assert_refused, run
+from conftest import run
 from damage import altered, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
