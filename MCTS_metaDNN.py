@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells, assisted by a Meta-DNN.")
     number = command.whole_number
     parser.add_argument("--rollouts", type=number(0), default=ROLLOUTS, help="predicted rollouts of an evaluation")
-    parser.add_argument("--fit-every", type=number(2), default=FIT_EVERY, help="unique samples from one fit to the next")
+    parser.add_argument("--fit-every", type=number(2), default=FIT_EVERY, help="unique samples from fit to fit")
     parser.add_argument("--epochs", type=number(1), default=meta_dnn.EPOCHS, help="passes over the samples in a fit")
     options = parser.parse_args(argv)
     if getattr(options, "guide", 0):

@@ -708,7 +708,7 @@ def test_a_search_says_which_table_it_used(tmp_path, monkeypatch, capsys, small_
     import MCTS
 
     monkeypatch.setattr(tables, "MEASURED", tmp_path / "nasbench101.pickle")
-    monkeypatch.setattr("search_command.signal.signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     options = ["--max-nodes", "4", "--samples", "3", "--seed", "0", "--out", str(tmp_path / "r")]
     for words, dataset in (("SURROGATE", "embedded surrogate"), ("measured", str(tables.MEASURED))):
         assert MCTS.main(options) == 0
