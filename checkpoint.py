@@ -190,7 +190,7 @@ def check_names(folder: Path) -> None:
     """An OSError where something else than a file has a name that a save or the results need."""
     for name in (new_or_not for name in (MAIN, *PARTS, *RESULTS) for new_or_not in (name, name + NEW)):
         if (folder / name).exists() and not (folder / name).is_file():
-            raise OSError(errno.EINVAL, f"{name} there is no file")
+            raise OSError(errno.EINVAL, f"{name} there is no regular file")
 
 
 def find(folder: Path, suffix: str = "") -> tuple[dict, dict[str, bytes], list[str]] | None:

@@ -21,7 +21,7 @@ def printable(what: object, length: int = LONGEST_LINE) -> str:
     try:
         text = str(what)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
-        text = f"a {type(what).__name__} that is too long to be shown"
+        text = "a number that is too long to be shown"
     line = "".join(c if c.isprintable() else " " for c in text[: 4 * length])
     line = re.sub(rf"\d{{{LONGEST_NUMBER + 1},}}", lambda digits: digits[0][:12] + "...", " ".join(line.split()))
     return line if len(line) <= length else line[: length - 3] + "..."

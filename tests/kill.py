@@ -1,9 +1,9 @@
 """Kill searches at random moments and resume them: ``python tests/kill.py --rounds 200``.
 
 Every search begins in a folder that holds one with another seed, which has ended. A round starts or resumes it as a
-user would and kills it by SIGKILL after a random time. Then the folder has to hold one of the two, whole, and the summary
-of the same. When a search has ended, everything it saved has to equal, bit for bit, what an uninterrupted search saved;
-then the next one begins.
+user would and kills it by SIGKILL after a random time. Then the folder has to hold one of the two, whole, and the
+summary of the same. When a search has ended, everything it saved has to equal, bit for bit, what an uninterrupted
+search saved; then the next one begins.
 """
 
 import argparse

@@ -41,7 +41,8 @@ def test_what_is_missing_is_named_before_any_work(tmp_path, monkeypatch, backend
 @pytest.mark.parametrize("backend", ["foo", "numpy", "openvino", "JAX", "\x1b[2J" + "x" * 3_000])
 def test_a_backend_that_fits_no_networks_is_refused(monkeypatch, backend):
     monkeypatch.setenv("KERAS_BACKEND", backend)
-    with pytest.raises(InputError, match="is no backend that fits networks; choose jax, torch or tensorflow") as refusal:
+    words = "is no backend that fits networks; choose jax, torch or tensorflow"
+    with pytest.raises(InputError, match=words) as refusal:
         keras_backend.load_keras()
     assert len(str(refusal.value)) < 250 and "\x1b" not in str(refusal.value)
 
@@ -63,7 +64,8 @@ def test_a_damaged_package_is_told_in_one_line(tmp_path, monkeypatch):
 def test_what_a_file_of_keras_says_does_not_count(tmp_path):
     """Its backend is not installed, and saves are of float32."""
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "abacus", "floatx": "float16"}))
-    code = "import keras_backend as k; k.check(); keras = k.load_keras(); print(keras.backend.backend(), keras.config.floatx())"
+    code = "import keras_backend as k; k.check(); keras = k.load_keras()"
+    code += "; print(keras.backend.backend(), keras.config.floatx())"
     environment = {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.stdout == "jax float32\n", result.stderr

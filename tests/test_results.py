@@ -201,7 +201,8 @@ def test_results_that_cannot_be_read_cost_no_save(tmp_path, monkeypatch, capsys)
     def unreadable(path, limit):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="cannot read result.txt .* go on with --resume"):
+    words = "cannot read result.txt .* go on with --resume"
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=words):
         patch.setattr("search_results.read_regular", unreadable)
         search(tmp_path, 1)
     assert capsys.readouterr().out.startswith("samples: ")
@@ -215,9 +216,7 @@ def test_results_that_cannot_be_read_cost_no_save(tmp_path, monkeypatch, capsys)
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-@pytest.mark.parametrize(
-    "name", ["search", "search.new", "nodes", "nodes.new", "guide", "summary.json", "result.txt", "results.jsonl", ".lock"]
-)
+@pytest.mark.parametrize("name", [*checkpoint.RESULTS, "search", "search.new", "nodes", "nodes.new", "guide", ".lock"])
 def test_something_else_in_place_of_a_file_is_refused_at_once(tmp_path, make, name):
     make(tmp_path / name)
     with pytest.raises(InputError, match="cannot write to --out"):

@@ -56,7 +56,10 @@ def saved(new):
 TUNED = {"cp": 0.05, "backup": "path", "close_exhausted": True, "guide": 3}
 
 
-@pytest.mark.parametrize("options", [{}, TUNED, {"cp": 0.05, "close_exhausted": True}], ids=["original", "tuned", "closing"])
+CLOSING = {"cp": 0.05, "close_exhausted": True}
+
+
+@pytest.mark.parametrize("options", [{}, TUNED, CLOSING], ids=["original", "tuned", "closing"])
 @pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
 def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, options, tmp_path):
     def make():
@@ -94,7 +97,8 @@ def test_closed_nodes_that_are_not_exhausted_are_refused(new):
         flags = [*nodes["closed"]]
         flags[place] = not closed
         with pytest.raises(InputError, match="damaged"):
-            new(4, lookup="isomorphic", **TUNED).restore(main, {**files, "nodes": json.dumps({**nodes, "closed": flags}).encode()})
+            broken = json.dumps({**nodes, "closed": flags}).encode()
+            new(4, lookup="isomorphic", **TUNED).restore(main, {**files, "nodes": broken})
 
 
 def test_a_guide_that_cannot_be_so_is_refused(new):
@@ -158,9 +162,13 @@ def test_nodes_are_jsonpickle_text(saved):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("kills, options", [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1000")])
+@pytest.mark.parametrize(
+    "kills, options",
+    [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1000")],
+)
 def test_kills_at_random_moments(kills, options):
-    finished, resumable = kill_rounds(kills, "MCTS.py", [*options.split(), "--seed", "1", "--save-every", "0.02"], seed=0)
+    options = [*options.split(), "--seed", "1", "--save-every", "0.02"]
+    finished, resumable = kill_rounds(kills, "MCTS.py", options, seed=0)
     assert finished and resumable
 
 
@@ -185,7 +193,10 @@ def test_kills_of_a_search_with_the_meta_dnn(tmp_path):
     assert any(kill_rounds(3, str(script), options.split(), seed)[1] for seed in range(2, 8))
 
 
-@pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "disk full"])
+DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [Killed(), DISK_FULL], ids=["kill", "disk full"])
 def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(tmp_path, monkeypatch, error):
     """Then the same once more while that is tidied up, and a save after it works."""
     old, new, last = [({"x": x}, {"nodes": x * 3, "weights.npz": x * 5}) for x in ("old", "new", "last")]
@@ -229,8 +240,8 @@ def test_a_full_disk_is_told_and_the_search_goes_on(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(checkpoint, "_write_through", full)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    options = ["--seed", "0", "--samples", "300", "--max-nodes", "5", "--save-every", "0.02", "--quiet", "--out", str(tmp_path), *EMBEDDED_TABLE]
-    assert main(options) == 0
+    options = "--seed 0 --samples 300 --max-nodes 5 --save-every 0.02 --quiet --out".split()
+    assert main([*options, str(tmp_path), *EMBEDDED_TABLE]) == 0
     output = capsys.readouterr()
     assert output.err == "warning: the search could not be saved: No space left on device\n"
     assert "the last save FAILED: No space left on device" in output.out
@@ -252,10 +263,10 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
     assert lines.returncode == 2 and lines.stderr == ""
     assert output[0] == "warning: the search could not be saved: File too large"
     assert output[1].startswith("samples: ") and output[2].startswith("best 0.9")
-    assert output[-1] == f"error: cannot write {cut / 'summary.json'}: File too large; make room there, or choose another folder"
+    advice = "make room there, or choose another folder"
+    assert output[-1] == f"error: cannot write {cut / 'summary.json'}: File too large; {advice}"
     assert {path.name: path.read_bytes() for path in cut.iterdir()} == before
     assert run("MCTS.py", *options, 300, "--out", cut, "--resume").returncode == 0
-    (cut / "result.txt").write_text((cut / "result.txt").read_text().splitlines(keepends=True)[-1])  # two ends, one search
     assert outcome_of(cut) == outcome_of(whole)
 
 
@@ -331,9 +342,12 @@ def test_another_table_or_method_is_not_resumed(new, saved):
         search.restore(*saved)
 
 
-@pytest.mark.parametrize("cost", [lambda elapsed: 1.0, lambda elapsed: 0.01 * elapsed, lambda elapsed: 0.1 * elapsed**0.5])
+COSTS = [lambda elapsed: 1.0, lambda elapsed: 0.01 * elapsed, lambda elapsed: 0.1 * elapsed**0.5]
+
+
+@pytest.mark.parametrize("cost", COSTS)
 def test_saving_takes_its_share(tmp_path, monkeypatch, cost):
-    """Over an hour, saves that cost the same throughout or more and more: what a save at the end costs is kept in hand."""
+    """Over an hour, for saves of one cost or of more and more: what the last one costs is kept in hand."""
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
 
@@ -425,7 +439,8 @@ def test_wrong_values_in_nodes(new, saved, column):
 @pytest.mark.parametrize("name", ["samples", "counter", "episodes", "episode_of_last_sample", "rng", "settings"])
 def test_wrong_values_in_search(new, saved, name):
     main, files = saved
-    wrong = [*NOT_NUMBERS, [-1], [1, 1], [424_000], [True], [3, [0] * 624, None], [3, [0] * 625, 0.5], [3, [-1] * 625, None]]
+    states = [3, [0] * 624, None], [3, [0] * 625, 0.5], [3, [-1] * 625, None]
+    wrong = [*NOT_NUMBERS, [-1], [1, 1], [424_000], [True], *states]
     for value in wrong:
         with pytest.raises(InputError, match="damaged"):
             new(4).restore({**main, name: value}, files)
