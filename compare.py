@@ -103,7 +103,7 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     ----------
     trial : Trial
     dataset : str, optional
-        Where the table is; by default the table that is searched when none is named.
+        Where the table is; without it the table that is searched when none is named.
 
     Returns
     -------
@@ -123,11 +123,9 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     seconds = time.perf_counter() - started
     history, test = driver.history, table.columns["test"]
     sampled = list(history.training_trace)
-    bests = [float(test[sampled[place - 1]]) for _, place in history.best_trace]
-    trace = [
-        [cost, accuracy, None if best != best else best]
-        for cost, (accuracy, _), best in zip(history.costs, history.best_trace, bests)
-    ]
+    tests = [float(test[sampled[place - 1]]) for _, place in history.best_trace]
+    bests = zip(history.costs, (accuracy for accuracy, _ in history.best_trace), tests)
+    trace = [[cost, accuracy, None if math.isnan(best) else best] for cost, accuracy, best in bests]
     return {
         "trial": asdict(trial),
         "outcome": outcome.value,
@@ -228,14 +226,15 @@ def check_result(result: dict, trial: Trial, target: float) -> None:
     outcome, samples, trace = result["outcome"], result["samples"], result["trace"]
     if outcome not in OUTCOMES:
         raise ValueError("its outcome is none that a trial can have")
-    _check_numbers([samples, result["seconds"]], 1e12)
-    _check_numbers([result["lookups"]], 1e12)
+    _check_numbers([samples, result["seconds"], result["lookups"]], 1e12)
     if type(trace) is not list or not all(type(row) is list and len(row) == 3 for row in trace):
         raise ValueError("its trace is not a list of triples")
     costs, guides, tests = map(list, zip(*trace)) if trace else ([], [], [])
     _check_numbers(costs, samples, rising=True)
     _check_numbers(guides, 1, rising=True)
-    _check_numbers([test for test in tests if test is not None or trial.metric == "test"], 1)
+    _check_numbers([test for test in tests if test is not None], 1)
+    if trial.metric == "test" and tests != guides:
+        raise ValueError("its test accuracies are not those that guided it")
     if not trace and samples and trial.method not in MULTI_FIDELITY:
         raise ValueError("it has samples and no best one")
     if (outcome == "found") != bool(guides and guides[-1] >= target):

@@ -49,17 +49,12 @@ def run_all(
     ------
     KeyboardInterrupt
         After Ctrl-C, SIGTERM or SIGHUP, when no process on this machine computes any more; what was returned is kept.
-        With a cluster, signals end this process at once, as ``catch_signals`` has it.
     InputError
         If the workers cannot be started or reached, or one of them is ended from outside.
     """
     waiting, running = deque(calls), set()
-    interrupted = threading.Event()
     with start_workers(function, len(waiting), backend, jobs, cluster) as (submit, at_once):
-        if backend == BACKENDS[0]:
-            catch_signals(interrupted.set, "interrupted twice: ended at once")
-        else:  # a cluster sees that this process has ended, and is not waited for
-            catch_signals()  # Ray has put something else in its place
+        interrupted = _set_by_signals(backend)
         while waiting or running:
             while waiting and len(running) < at_once and not interrupted.is_set():
                 running.add(_submitted(submit, waiting.popleft()))
@@ -68,6 +63,16 @@ def run_all(
                 keep(_returned(future, backend))
             if interrupted.is_set():
                 raise KeyboardInterrupt
+
+
+def _set_by_signals(backend: str) -> threading.Event:
+    """What the first signal sets. With a cluster one ends this process at once, which the cluster sees."""
+    interrupted = threading.Event()
+    if backend == BACKENDS[0]:
+        catch_signals(interrupted.set, "interrupted twice: ended at once")
+    else:
+        catch_signals()  # once more, as Ray puts its own in the place of ours
+    return interrupted
 
 
 def _submitted(submit: Callable[..., Future], arguments: tuple) -> Future:
@@ -88,14 +93,14 @@ def _returned(future: Future, backend: str) -> object:
         reason = "a worker was ended from outside, or there was not enough memory"
         raise InputError(f"{reason}; finished trials are kept: start again, with fewer --jobs") from error
     except Exception as error:
+        if backend == BACKENDS[0]:
+            raise
         if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
             reason = f"a worker, or Dask's scheduler, cannot import what a trial needs ({error.__cause__ or error})"
             advice = "start each in the folder of this project with PYTHONPATH=. and install what the method needs"
-        elif backend != BACKENDS[0]:  # its workers can fail in many ways
+        else:  # a cluster can fail in many ways
             reason = f"a trial failed on the cluster ({type(error).__name__}: {error})"
             advice = "finished trials are kept: see that the cluster runs, and start again"
-        else:
-            raise
         raise InputError(f"{reason}; {advice}") from error
 
 
