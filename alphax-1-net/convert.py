@@ -37,7 +37,7 @@ from model import (
     build,
     describes,
     save_weights,
-    write_description,
+    writing_description,
 )
 from operations import BN_EPSILON, CONVOLUTIONS, POOLINGS, SEPARABLE
 from terminal import Parser, filled_path, say
@@ -182,8 +182,8 @@ def convert(source: Path, folder: Path | None = None) -> tuple[Path, Path]:
             f" ({type(error).__name__}: {error!s:.200}); fetch it again"
         ) from error
     weights, description_path = outputs(source, folder)
-    save_weights(model, weights)
-    write_description(description, description_path)
+    with writing_description(description, description_path):  # both, or neither
+        save_weights(model, weights)
     return weights, description_path
 
 

@@ -73,7 +73,9 @@ def replacing(path: Path) -> Iterator[Path]:
     # Keras looks at the end of a file's name, so that stays.
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():  # which would only show at the end
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _make_folder(path.parent)
         yield part
         with part.open("r+b") as written:
             os.fsync(written.fileno())
@@ -84,6 +86,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file, that is
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
 
 def _flush_folder(folder: Path) -> None:
@@ -107,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
             handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
         except OSError as error:
             raise Problem(f"cannot write to {folder} ({reason(error)}); name another folder") from error

@@ -10,9 +10,11 @@ convert.py reads it from there.
 Every cell takes the outputs of the two cells before it.
 """
 
+import contextlib
 import json
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -252,11 +254,19 @@ def describes(weights: Path) -> Path:
 
 def write_description(description: Description, path: Path) -> None:
     """Write a description as JSON, whole or not at all."""
+    with writing_description(description, path):
+        pass
+
+
+@contextlib.contextmanager
+def writing_description(description: Description, path: Path) -> Iterator[None]:
+    """Write a description that appears when the block ends, and not if the block raises."""
     content = asdict(description)
     flat = content.pop("genotype") | content
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in flat.items()]
     with replacing(path) as part:
         part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        yield
 
 
 def build(description: Description, seed: int = 0) -> keras.Model:

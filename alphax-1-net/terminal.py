@@ -98,8 +98,9 @@ def say(*lines: str, last: bool = False) -> None:
         if not last:
             raise Unprinted("nobody reads what it prints any more, so it cannot report") from error
     except OSError as error:
+        done = "all is done and its files are written, but it " if last else ""
         raise Unprinted(
-            f"cannot print ({reason(error)}); make room, or send its output elsewhere"
+            f"{done}cannot print ({reason(error)}); make room, or send its output elsewhere"
         ) from error
 
 

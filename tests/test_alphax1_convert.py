@@ -107,6 +107,14 @@ def test_what_is_no_alphax_1_is_refused_and_nothing_written(saved, tmp_path, nam
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["zip.weights.h5", "zip.json"])
+def test_both_files_are_written_or_neither(saved, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(Problem, match=f"{name}.*Is a directory"):
+        convert(saved / "zip.pt", tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
 def test_model_test_converts_the_authors_file_once(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(model_test, "ALPHAX_1", tmp_path / "AlphaX_1.pt")
     assert model_test._find_weights() == model_test.SHIPPED

@@ -52,7 +52,7 @@ def test_reader_who_left_before_the_last_line_missed_nothing(small):
     done = small("time.sleep(0.2)", "say('all is written', last=True)",
                  redirected="| head -c 0; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) == (0, "")
-    one_line(small("say('all is written', last=True)", redirected=">/dev/full"), "cannot print")
+    one_line(small("say('all is written', last=True)", redirected=">/dev/full"), "its files are written, but it cannot")
 
 
 @pytest.mark.parametrize(("redirected", "status"), [("", 0), (">/dev/full", 2), (">&-", 2), ("| head -c 0", 0)])
