@@ -176,18 +176,7 @@ def _promising(space: Space, told: dict[int, float], rng: random.Random) -> Iter
     best = sorted(told, key=told.get, reverse=True)[:POPULATION]
     while True:
         yield next(anywhere)
-        operations, edges = cells.cell(rng.choice(best))
-        yield space.cell(space.mutate(_grown(operations, edges, space.vertices), rng))
-
-
-def _grown(operations: cells.Operations, edges: int, vertices: int) -> Graph:
-    """A graph of so many vertices that stands for a smaller cell: vertices without edges are put before the output."""
-    size = len(operations) + 2
-    grown = 0
-    for x, y in cells.edge_pairs(size):
-        if edges & cells.edge_bit(x, y):
-            grown |= cells.edge_bit(x, vertices - 1 if y == size - 1 else y)
-    return operations + (0,) * (vertices - size), grown
+        yield space.cell(space.mutate(space.grown(cells.cell(rng.choice(best))), rng))
 
 
 METHODS: dict[str, Callable[[Space, random.Random], Proposals]] = {

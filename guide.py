@@ -108,8 +108,8 @@ class Guide:
     @property
     def due(self) -> bool:
         """Whether there are enough new samples for a fit."""
-        wanted = max(self.first_fit, self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
-        return len(self.samples) >= wanted
+        next_fit = max(self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
+        return len(self.samples) >= (next_fit if self.ready else self.first_fit)
 
     def tell(self, index: int, accuracy: float) -> None:
         """A sample: the accuracy (0..1) of the cell with that index. Only the first time counts."""

@@ -7,7 +7,7 @@ each is worth.
 
 import argparse
 from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 from guide import SAMPLES_BEFORE_FIT
 from nasbench_dataset import InputError, command
@@ -59,6 +59,8 @@ class SearchOptions:
         Unique samples before its first fit.
     """
 
+    unused: ClassVar[tuple[str, ...]] = ()  # inherited options that a search has no use for
+
     cp: float = option(2.0, "exploration constant of UCT", command.number(0, LARGEST_CP), 0.05)
     backup: str = option(
         "first-parent",
@@ -108,6 +110,8 @@ class MetaDNNOptions(SearchOptions):
         Passes over the samples in a fit.
     """
 
+    unused = ("guide", "guide_from")
+
     rollouts: int = option(10, "predicted rollouts of an evaluation", command.whole_number(0))
     fit_every: int = option(100, "unique samples from one fit to the next", command.whole_number(2))
     epochs: int = option(20, "passes over the samples in a fit", command.whole_number(1))
@@ -123,7 +127,7 @@ def preset(options: Options, name: str) -> dict[str, Any]:
     """What a preset sets, by the names of the options."""
     if name not in PRESETS:
         raise KeyError(name)
-    set_by_presets = [f for f in fields(options) if f.metadata["tuned"] is not None]
+    set_by_presets = [f for f in _used(options) if f.metadata["tuned"] is not None]
     return {f.name: f.metadata["tuned"] if name == "tuned" else f.default for f in set_by_presets}
 
 
@@ -131,8 +135,13 @@ def add_options(group: argparse._ArgumentGroup, options: Options) -> None:
     """The options of a command line, ``--preset`` first."""
     words = "sets the options after it where they are not given; tuned is ours"
     group.add_argument("--preset", choices=PRESETS, default="original", help=words)
-    for f in fields(options):
-        group.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS, **_reading(f), help=_help(f))
+    for f in fields(options):  # one that is not used can be given, too, so that a search can say why not
+        words = _help(f) if f in _used(options) else argparse.SUPPRESS
+        group.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS, **_reading(f), help=words)
+
+
+def _used(options: Options) -> list[Field]:
+    return [f for f in fields(options) if f.name not in options.unused]
 
 
 def _reading(f: Field) -> dict[str, Any]:
@@ -162,7 +171,7 @@ def from_parts(options: Options, parts: list[str], whose: str) -> dict[str, Any]
         If there is no such option or value.
     """
     given: dict[str, Any] = {}
-    readers = {f.name: f.metadata["read"] for f in fields(options)}
+    readers = {f.name: f.metadata["read"] for f in _used(options)}
     for part in parts:
         name, _, value = part.partition("=")
         try:

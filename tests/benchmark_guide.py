@@ -18,8 +18,8 @@ from arch_generator import State, arch_generator
 from guide import Guide
 from nasbench_dataset import cells, command
 from nasbench_dataset.fit_surrogate import read_measurements
-from nasbench_dataset.table import EMBEDDED, Table, load
-from net_training import NetTrainer
+from nasbench_dataset.table import EMBEDDED, load
+from space import Space
 
 SIZES = (100, 300, 1_000, 5_000)
 REPEATS = 5
@@ -27,10 +27,9 @@ REPEATS = 5
 
 def correlation(accuracies: np.ndarray, fitted: np.ndarray, others: np.ndarray) -> float:
     """Spearman's rank correlation over ``others`` of a model fitted to ``fitted``, both indices of cells."""
-    trainer = NetTrainer(Table({"valid": accuracies}, "", False), arch_generator(7), "valid", "isomorphic")
+    guide = Guide(Space(arch_generator(7), "isomorphic", ~np.isnan(accuracies)), random.Random(0))
     for index in fitted.tolist():
-        trainer.train_net(State(*cells.cell(index), True))
-    guide = Guide(trainer, random.Random(0))
+        guide.tell(index, float(accuracies[index]))
     guide.fit()
     predicted = [guide.worth(State(*cells.cell(index), True)) for index in others.tolist()]
     return float(spearmanr(predicted, accuracies[others]).statistic)
@@ -44,14 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     indices = sample.index[sample.in_sample]
     measured = np.full(cells.cell_count(), np.nan)
     measured[indices] = sample.valid[sample.in_sample]
-    rng = np.random.default_rng(0)
+    tables, rng = (measured, load(EMBEDDED).columns["valid"]), np.random.default_rng(0)
     for size in SIZES:
         both = []
         for _ in range(REPEATS):
             order = rng.permutation(indices)
-            both.append([correlation(table, order[:size], order[size:]) for table in (measured, load(EMBEDDED).columns["valid"])])
+            both.append([correlation(table, order[:size], order[size:]) for table in tables])
         real, surrogate = np.median(both, axis=0)
-        print(f"fitted to {size:5,} cells: Spearman on measured cells {real:.3f}, on the embedded table {surrogate:.3f}", flush=True)
+        words = f"Spearman on measured cells {real:.3f}, on the embedded table {surrogate:.3f}"
+        print(f"fitted to {size:5,} cells: {words}", flush=True)
     return 0
 
 

@@ -19,11 +19,13 @@ from scipy.stats import spearmanr  # noqa: E402
 
 import meta_dnn  # noqa: E402
 from arch_generator import arch_generator  # noqa: E402
+from driver import Driver  # noqa: E402
 from MCTS import MCTS  # noqa: E402
 from MCTS_metaDNN import MCTS_metaDNN  # noqa: E402
 from nasbench_dataset import cells  # noqa: E402
 from nasbench_dataset.table import EMBEDDED, load  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
+from options import MetaDNNOptions, SearchOptions  # noqa: E402
 
 REPEATS = 30
 SEARCH_SAMPLES = 1_000
@@ -57,9 +59,10 @@ def compare_encodings(seeds: range = range(3)) -> None:
     table = load(EMBEDDED)
     faithful = meta_dnn.encode
     for seed in seeds:
-        search = MCTS(NetTrainer(table, arch_generator(6)), seed)
-        search.search(samples=SEARCH_SAMPLES)
-        indices, accuracies = list(search.trainer.training_trace), list(search.trainer.training_trace.values())
+        trainer = NetTrainer(table, arch_generator(6))
+        driver = Driver(MCTS(trainer.space, seed, SearchOptions()), trainer, trainer.target_accuracy)
+        driver.run(samples=SEARCH_SAMPLES)
+        indices, accuracies = map(list, zip(*driver.history.training_trace.items()))
         for encoding in (faithful, aligned):
             meta_dnn.encode = encoding
             network, correlations = meta_dnn.MetaDNN(seed), []
@@ -75,6 +78,7 @@ def compare_encodings(seeds: range = range(3)) -> None:
 
 
 def main() -> None:
+    """Print the table of speeds, or the encodings side by side."""
     print(meta_dnn.device())
     if "--encodings" in sys.argv[1:]:
         return compare_encodings()
@@ -101,9 +105,11 @@ def main() -> None:
         seconds = median_seconds(network.fit, 1) if samples == 1_000 else timed(network.fit)
         print(f"{f'a fit of {meta_dnn.EPOCHS} epochs at {samples:,} samples':50} {seconds:9.2f} s")
 
-    search = MCTS_metaDNN(NetTrainer(table, arch_generator(6)), seed=0)
-    seconds = timed(lambda: search.search(samples=SEARCH_SAMPLES))
-    fitting = sum(fit[2] for fit in search.fits)
+    trainer = NetTrainer(table, arch_generator(6))
+    search = MCTS_metaDNN(trainer.space, 0, MetaDNNOptions())
+    driver = Driver(search, trainer, trainer.target_accuracy)
+    seconds = timed(lambda: driver.run(samples=SEARCH_SAMPLES))
+    fitting = sum(fit[2] for fit in search.predictor.fits)
     print(f"{f'the search to {SEARCH_SAMPLES:,} samples, fits included':50} {SEARCH_SAMPLES / seconds:9.1f} samples/s")
     print(f"{'the same, fits not counted':50} {SEARCH_SAMPLES / (seconds - fitting):9.1f} samples/s")
 

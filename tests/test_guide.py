@@ -8,28 +8,42 @@ from sklearn.linear_model import Ridge
 
 import guide as guide_module
 from arch_generator import State, arch_generator
-from guide import FEATURES, FIRST_EDGE, FIRST_OPERATION, KINDS, MOST_FEATURES, RIDGE, Guide, describe
-from MCTS import MCTS, PRESETS
+from driver import Driver
+from guide import FEATURES, FIRST_EDGE, FIRST_OPERATION, KINDS, MOST_FEATURES, RIDGE, Guide, features_of
+from MCTS import MCTS
 from nasbench_dataset import cells, features
 from nasbench_dataset.table import EMBEDDED, load
-from net_training import LOOKUPS, NetTrainer
+from net_training import NetTrainer
+from options import SearchOptions, preset
+from space import LOOKUPS, Space
+
+TUNED = SearchOptions(**preset(SearchOptions, "tuned"))
+
+
+@pytest.fixture(scope="module")
+def accuracies() -> list[float]:
+    return load(EMBEDDED).columns["test"].tolist()
 
 
 @pytest.fixture
-def trainer():
-    return NetTrainer(load(EMBEDDED), arch_generator(6), lookup="isomorphic")
+def guide() -> Guide:
+    return Guide(Space(arch_generator(6), "isomorphic"), random.Random(0))
 
 
-def sample(trainer, count, seed=0):
-    rng = random.Random(seed)
-    indices = rng.sample(range(cells.cell_count(6)), count)
+def cell_of(index: int) -> State:
+    return State(*cells.cell(index), True)
+
+
+def sample(guide: Guide, accuracies: list[float], count: int, seed: int = 0) -> list[int]:
+    """Tell the guide of randomly chosen cells; their indices."""
+    indices = random.Random(seed).sample(range(cells.cell_count(6)), count)
     for index in indices:
-        trainer.train_net(State(*cells.cell(index), True))
+        guide.tell(index, accuracies[index])
     return indices
 
 
 def counts(index):
-    return np.bincount(describe(*cells.cell(index)), minlength=FEATURES)
+    return np.bincount(features_of(*cells.cell(index)), minlength=FEATURES)
 
 
 def test_features_are_those_that_the_surrogate_counts():
@@ -57,85 +71,135 @@ def test_no_cell_has_more_features_than_there_is_room_for():
             assert len(paths) + len(pairs) + vertices - 2 <= MOST_FEATURES
 
 
-def test_predictions_are_those_of_ridge_regression(trainer):
-    indices = sample(trainer, 200)
-    guide = Guide(trainer, random.Random(0))
+def test_predictions_are_those_of_ridge_regression(guide, accuracies):
+    indices = sample(guide, accuracies, 200)
     guide.fit()
-    logs = -np.log(1 - np.array([trainer.training_trace[i] for i in indices]))
+    logs = -np.log(1 - np.array([accuracies[i] for i in indices]))
     reference = Ridge(alpha=RIDGE).fit([counts(i) for i in indices], logs)
-    others = [i for i in range(0, cells.cell_count(6), 997) if i not in trainer.training_trace]
+    others = [i for i in range(0, cells.cell_count(6), 997) if i not in indices]
     expected = 1 - np.exp(-reference.predict([counts(i) for i in others]))
-    worth = [guide.worth(State(*cells.cell(i), True)) for i in others]
+    worth = [guide.worth(cell_of(i)) for i in others]
     np.testing.assert_allclose(worth, expected, atol=1e-7)
     assert guide.shown == [*indices, *others]
     guide.fit()  # all at once instead of one by one: the same to the last bit
-    assert [guide.worth(State(*cells.cell(i), True)) for i in others] == worth
+    assert [guide.worth(cell_of(i)) for i in others] == worth
 
 
-def test_it_orders_cells_that_it_has_not_seen(trainer):
+def test_it_orders_cells_that_it_has_not_seen(guide, accuracies):
     """By chance the correlation of 1,500 would be 0 with a standard deviation of .026."""
-    sample(trainer, 1000)
-    guide = Guide(trainer, random.Random(0))
+    sampled = sample(guide, accuracies, 1000)
     guide.fit()
     others = random.Random(1).sample(range(cells.cell_count(6)), 1500)
-    others = [i for i in others if i not in trainer.training_trace]
-    ranks = [np.argsort(np.argsort(v)) for v in ([guide.worth(State(*cells.cell(i), True)) for i in others], trainer.accuracies[others])]
+    others = [i for i in others if i not in sampled]
+    worth, true = [guide.worth(cell_of(i)) for i in others], [accuracies[i] for i in others]
+    ranks = [np.argsort(np.argsort(values)) for values in (worth, true)]
     assert np.corrcoef(*ranks)[0, 1] > 0.8
 
 
-def test_what_cells_are_worth(trainer):
-    sampled = sample(trainer, 120)
-    guide = Guide(trainer, random.Random(0))
+def test_what_cells_are_worth(guide, accuracies):
+    sampled = sample(guide, accuracies, 120)
     assert not guide.ready and guide.due and not guide.promises and guide.choose() is None
     guide.fit()
     assert guide.ready and not guide.due
-    assert guide.worth(State(*cells.cell(sampled[0]), True)) == trainer.training_trace[sampled[0]]
+    assert guide.worth(cell_of(sampled[0])) == accuracies[sampled[0]]
     assert guide.worth(State((0,), 0, True)) == 0  # input and output are not connected
     assert guide.shown == sampled and not guide.promises
-    sample(trainer, 49, seed=1)
+    sample(guide, accuracies, 49, seed=1)
     assert not guide.due
-    sample(trainer, 2, seed=2)
+    sample(guide, accuracies, 2, seed=2)
     assert guide.due
 
 
-def test_it_chooses_the_most_promising_first_and_nothing_twice(trainer):
-    sample(trainer, 120)
-    guide = Guide(trainer, random.Random(0))
+def test_it_is_fitted_first_when_it_is_told_to(accuracies):
+    guide = Guide(Space(arch_generator(6)), random.Random(0), first_fit=30)
+    for index in range(30):
+        guide.fit_if_due()
+        assert not guide.ready
+        guide.tell(index, accuracies[index])
+    guide.fit_if_due()
+    assert guide.fitted_to == 30
+
+
+def test_the_first_answer_of_a_cell_counts(guide):
+    guide.tell(50, 0.5)
+    guide.tell(50, 0.7)
+    assert guide.samples == {50: 0.5}
+
+
+def test_it_chooses_the_most_promising_first_and_nothing_twice(guide, accuracies):
+    sampled = sample(guide, accuracies, 120)
     guide.fit()
     for index in range(0, 60_000, 500):
-        guide.worth(State(*cells.cell(index), True))
-    best = max(set(guide.shown) - set(trainer.training_trace), key=lambda i: guide.worth(State(*cells.cell(i), True)))
+        guide.worth(cell_of(index))
+    best = max(set(guide.shown) - set(sampled), key=lambda i: guide.worth(cell_of(i)))
     before, cell = set(guide.shown), guide.choose()
-    assert trainer.index(cell) == best
-    around = {trainer.index(State(*n, True)) for n in cells.neighbours(*cells.cell(best))}
-    around -= {cells.NOT_A_CELL, *trainer.training_trace}
+    assert cell == cell_of(best)
+    around = {guide.space.index(State(*n, True)) for n in cells.neighbours(*cells.cell(best))}
+    around -= {cells.NOT_A_CELL, *sampled}
     assert around and set(guide.shown) > before | around
     chosen = [best]
     for _ in range(80):
-        trainer.train_net(cell)
-        if guide.due:
-            guide.fit()
-        cell = guide.choose()
-        chosen.append(trainer.index(cell))
-    assert len(set(chosen)) == 81
+        guide.tell(chosen[-1], accuracies[chosen[-1]])
+        guide.fit_if_due()
+        chosen.append(guide.space.index(guide.choose()))
+    assert len(set(chosen)) == 81 and not set(chosen) & set(sampled)
 
 
-def test_it_is_shown_larger_mutants_and_the_same_ones_under_either_lookup():
+def test_a_cell_that_is_taken_is_not_chosen_whenever_it_is_shown(guide, accuracies):
+    """Before the first fit none is shown, and a cell can be asked for long before its answer comes."""
+    sampled = sample(guide, accuracies, 120)
+    shown = [index for index in range(0, 60_000, 3_000) if index not in sampled]
+    early, late = shown[::2], shown[1::2]
+    for index in early:
+        guide.take(index)
+    guide.fit()
+    for index in shown:
+        guide.worth(cell_of(index))
+    for index in late:
+        guide.take(index)
+    sample(guide, accuracies, 60, seed=1)
+    guide.fit()
+    chosen = [guide.space.index(cell) for cell in iter(guide.choose, None)]
+    assert chosen == [] and set(guide.shown) > {*shown, *sampled}
+    guide.worth(cell_of(50_001))
+    chosen = [guide.space.index(guide.choose()) for _ in range(300)]
+    assert chosen[0] == 50_001 and not {*chosen} & {*shown, *sampled}
+
+
+def test_it_is_shown_larger_mutants_and_the_same_ones_under_either_lookup(accuracies):
     """From a cell of 4 vertices it comes to some of 5, within the limits."""
     shown = []
     first, *others = range(7, cells.cell_count(4))
     for lookup in LOOKUPS:
-        trainer = NetTrainer(load(EMBEDDED), arch_generator(6, 7), lookup=lookup)
-        guide = Guide(trainer, random.Random(1))
+        space = Space(arch_generator(6, 7), lookup)
+        guide = Guide(space, random.Random(1))
         for index in others:
-            trainer.train_net(State(*cells.cell(index), True))
+            guide.tell(index, accuracies[index])
         guide.fit()
-        guide.worth(State(*cells.cell(first), True))
-        assert guide.choose() == State(*cells.cell(first), True)
-        assert trainer.are_different_cells(guide.shown)  # in the table, within the limits
+        guide.worth(cell_of(first))
+        assert guide.choose() == cell_of(first)
+        assert space.are_different_cells(guide.shown)  # in the table, within the limits
         shown.append(guide.shown)
     assert shown[0] == shown[1]
     assert any(len(cells.cell(index)[0]) == 5 - 2 for index in shown[0])
+
+
+def test_a_restored_guide_goes_on_as_the_saved_one(guide, accuracies):
+    sample(guide, accuracies, 120)
+    guide.fit()
+    for index in range(0, 60_000, 500):
+        guide.worth(cell_of(index))
+    chosen = [guide.space.index(guide.choose()) for _ in range(5)]
+    again = Guide(guide.space, random.Random())
+    for index, accuracy in guide.samples.items():
+        again.tell(index, accuracy)
+    again.restore(guide.to_save())
+    for index in chosen:  # open questions, of which the search tells it
+        again.take(index)
+    again.rng.setstate(guide.rng.getstate())
+    assert again.to_save() == guide.to_save()
+    assert [again.choose() for _ in range(20)] == [guide.choose() for _ in range(20)]
+    assert again.shown == guide.shown
 
 
 def test_new_vertices_change_nothing_before_edges_do():
@@ -158,27 +222,21 @@ def test_neighbours_differ_in_one_operation_or_edge():
 
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
-def test_a_guided_search_ends_with_every_cell_sampled(lookup, monkeypatch):
-    monkeypatch.setattr(guide_module, "FIRST_SAMPLES", 20)
-    trainer = NetTrainer(load(EMBEDDED), arch_generator(4), lookup=lookup)
-    trainer.target_accuracy = 2.0  # out of reach
-    search = MCTS(trainer, 0, **PRESETS["tuned"])
-    assert search.search() == "exhausted"
-    assert sorted(trainer.training_trace) == list(range(91))
+@pytest.mark.parametrize("max_edges", [9, 4])
+def test_a_guided_search_ends_with_every_cell_sampled(lookup, max_edges):
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(4, max_edges), lookup=lookup)
+    search = MCTS(trainer.space, 0, SearchOptions(**preset(SearchOptions, "tuned"), guide_from=10))
+    driver = Driver(search, trainer)
+    assert driver.run() == "exhausted"
+    assert search.guide.ready and search.guided
+    within = [i for i in range(91) if cells.cell(i)[1].bit_count() <= max_edges]
+    assert sorted(driver.history.training_trace) == within
 
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_guided_search_needs_few_samples(lookup):
-    """None of 30 needed more than 300; without the guide it is 649 on average under the isomorphic lookup (docs/study.md)."""
+    """None of 30 needed more than 300; without the guide it is 649 on average, isomorphic look-up (docs/study.md)."""
+    trainer = NetTrainer(load(EMBEDDED), arch_generator(6), lookup=lookup)
     for seed in range(3):
-        trainer = NetTrainer(load(EMBEDDED), arch_generator(6), lookup=lookup)
-        assert MCTS(trainer, seed, **PRESETS["tuned"]).search(samples=400) == "found"
-
-
-def test_max_edges_holds_for_what_the_guide_chooses(monkeypatch):
-    monkeypatch.setattr(guide_module, "FIRST_SAMPLES", 20)
-    trainer = NetTrainer(load(EMBEDDED), arch_generator(4, 4), lookup="isomorphic")
-    trainer.target_accuracy = 2.0
-    assert MCTS(trainer, 0, **PRESETS["tuned"]).search() == "exhausted"
-    within = [i for i in range(cells.cell_count(4)) if cells.cell(i)[1].bit_count() <= 4]
-    assert sorted(trainer.training_trace) == within
+        driver = Driver(MCTS(trainer.space, seed, TUNED), trainer, trainer.target_accuracy)
+        assert driver.run(samples=400) == "found"

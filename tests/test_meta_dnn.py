@@ -1,18 +1,12 @@
-"""The Meta-DNN and the search that it assists."""
+"""The Meta-DNN: its encoding, its network, its fits."""
 
-import json
 import random
 
 import numpy as np
 import pytest
-from conftest import assert_refused, run
 
 import meta_dnn
-from arch_generator import ROOT, State, arch_generator
-from MCTS_metaDNN import MCTS_metaDNN, main
-from nasbench_dataset import InputError, cells
-from nasbench_dataset.table import EMBEDDED, load
-from net_training import NetTrainer
+from nasbench_dataset import cells
 
 
 def edges(*pairs: str) -> int:
@@ -75,10 +69,16 @@ def test_network_is_the_described_one():
         assert not np.array_equal(np.asarray(different.kernel), kernel)
 
 
+def test_a_network_can_have_other_layers():
+    model = meta_dnn.MetaDNN(0, ((3, "relu", "RandomUniform"), (1, "sigmoid", "GlorotUniform"))).model
+    assert [layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")] == [(56, 3), (3, 1)]
+
+
 @pytest.fixture
 def sampled_cells():
     rng = random.Random(0)
-    return [cells.cell(rng.randrange(cells.cell_count(6))) for _ in range(150)], [rng.uniform(0.3, 0.9) for _ in range(150)]
+    batch = [cells.cell(rng.randrange(cells.cell_count(6))) for _ in range(150)]
+    return batch, [rng.uniform(0.3, 0.9) for _ in batch]
 
 
 def test_network_memorises_32_cells(sampled_cells):
@@ -151,137 +151,3 @@ def test_room_for_samples_grows():
     assert network.count == 2_500
     np.testing.assert_array_equal(network.rows[:2_500], meta_dnn.encode(stored))
     np.testing.assert_allclose(network.accuracies[:2_500], 0.5 + np.arange(2_500) / 1e4, rtol=1e-6)
-
-
-# --- the search -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def search(small_table):
-    return MCTS_metaDNN(NetTrainer(small_table, arch_generator(4)), seed=0, fit_every=10, epochs=1)
-
-
-def test_value_by_hand(search, monkeypatch):
-    """One true rollout worth t; of ten more, six at a cell that is known and four at one that is predicted."""
-    known, new, true = (State(*cells.cell(i), True) for i in (80, 81, 82))
-    accuracy = search.trainer.train_net(known)
-    rollouts = iter([true] + [known] * 6 + [new] * 4)
-    monkeypatch.setattr(search, "rollout", lambda state: next(rollouts))
-    asked = []
-    monkeypatch.setattr(search.predictor, "predict", lambda batch: asked.append(batch) or np.array([0.25]))
-    lookups = search.trainer.counter
-    value = search.evaluate(ROOT)
-    assert value == pytest.approx((search.trainer.accuracy_of(true) + (6 * accuracy + 4 * 0.25) / 10) / 2)
-    assert search.trainer.counter == lookups + 1  # the true one alone is looked up
-    assert asked == [[(new.operations, new.edges)]]  # one pass, for what is not known
-
-
-def test_known_cells_take_their_accuracy_even_if_predicted_before(search):
-    cell = State(*cells.cell(40), True)
-    predicted = search.worth([cell])[0]
-    assert search.worth([cell])[0] == predicted
-    accuracy = search.trainer.train_net(cell)
-    assert search.worth([cell])[0] == accuracy != predicted
-
-
-def test_under_the_isomorphic_lookup_stored_forms_are_predicted(small_table, monkeypatch):
-    search = MCTS_metaDNN(NetTrainer(small_table, arch_generator(4), lookup="isomorphic"), seed=0)
-    dangling = State((0, 2), edges("01", "13", "02"), True)  # without vertex 2 it is input -> c3 -> output
-    asked = []
-    monkeypatch.setattr(search.predictor, "predict", lambda batch: asked.extend(batch) or np.array([0.25]))
-    assert search.worth([dangling]) == [0.25]
-    assert asked == [((0,), edges("01", "12"))]
-
-
-def test_rollouts_that_give_up(search, monkeypatch):
-    true = State(*cells.cell(82), True)
-    monkeypatch.setattr(search, "rollout", lambda state: None)
-    assert search.evaluate(ROOT) == 0.1
-    rollouts = iter([true] * 10 + [None])
-    monkeypatch.setattr(search, "rollout", lambda state: next(rollouts))
-    assert search.evaluate(ROOT) == search.trainer.accuracy_of(true)
-
-
-def test_finished_cells_are_worth_what_the_table_says(search):
-    cell = State(*cells.cell(82), True)
-    assert search.evaluate(cell) == search.trainer.accuracy_of(cell)
-    assert search.evaluate(State((0, 0), 0, True)) == 0.0
-
-
-def test_fits_happen_at_each_hundred_once(monkeypatch):
-    search = MCTS_metaDNN(NetTrainer(load(EMBEDDED), arch_generator(6)), seed=0, rollouts=1)
-    fitted = []
-    monkeypatch.setattr(search.predictor, "fit", lambda epochs: fitted.append((search.predictor.count, epochs)))
-    search.search(samples=399)
-    assert fitted == [(100, 20), (200, 20), (300, 20)]
-    assert [fit[0] for fit in search.fits] == [100, 200, 300]
-    assert search.predictor.accuracies[:300].tolist() == pytest.approx(list(search.trainer.training_trace.values())[:300])
-
-
-def test_predictions_are_judged_before_they_are_fitted_and_forgotten_after(search, monkeypatch):
-    judged = []
-    monkeypatch.setattr(search.predictor, "predict", lambda batch: judged.append(len(batch)) or np.arange(len(batch)) / 1e3)
-    monkeypatch.setattr(search.predictor, "fit", lambda epochs: judged.append("fit"))
-    for cell in range(10):
-        search.trainer.train_net(State(*cells.cell(cell), True))
-    search.fit()
-    assert judged == ["fit"] and search.fits[0][:2] == (10, None)
-    order = np.argsort(search.trainer.accuracies[10:30]) + 10  # in the order of their accuracies, as predicted
-    for cell in order[:10].tolist():
-        search.trainer.train_net(State(*cells.cell(cell), True))
-    search.predictions[ROOT] = 0.5
-    search.fit()
-    assert judged == ["fit", 10, "fit"] and search.fits[1][:2] == (20, 1.0)
-    assert not search.predictions and search.fit_due == 30
-
-
-def test_where_nothing_can_be_ranked_there_is_no_correlation(search, monkeypatch):
-    monkeypatch.setattr(search.predictor, "predict", lambda batch: np.arange(len(batch)))
-    assert search.correlation([((), 1)] * 3, [0.5, 0.5, 0.5]) is None
-    assert search.correlation([((), 1)] * 3, [0.1, 0.2, 0.3]) == 1.0
-
-
-def test_no_fit_after_the_target(small_table, monkeypatch):
-    trainer = NetTrainer(small_table, arch_generator(4))
-    search = MCTS_metaDNN(trainer, seed=0, fit_every=2)
-    monkeypatch.setattr(search, "fit", lambda: pytest.fail("fitted after the target was found"))
-    search.root = search.expand(None, ROOT)
-    trainer.train_net(trainer.target)
-    trainer.train_net(State(*cells.cell(3), True))
-    search.episode()
-
-
-def test_the_command(tmp_path):
-    folders = [tmp_path / name for name in "ab"]
-    for folder in folders:
-        options = ["--max-nodes", 4, "--samples", 60, "--fit-every", 20, "--epochs", 2, "--seed", 1]
-        result = run("MCTS_metaDNN.py", *options, "--out", folder)
-        assert result.returncode == 0, result.stderr
-    assert "device   Keras" in result.stdout and "fitting" in result.stderr and "searching" in result.stderr
-    first, second = (json.loads((folder / "summary.json").read_text()) for folder in folders)
-    assert first["method"] == "mcts-metadnn" and first["unique_samples"] <= 60
-    assert [fit[0] for fit in first["fits"]] == [20, 40, 60][: len(first["fits"])] and first["fits"]
-    assert first["fits"][0][1] is None
-    for summary in (first, second):
-        summary["seconds"], summary["fits"] = 0, [fit[:2] for fit in summary["fits"]]
-    assert first == second
-
-
-def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "abacus")
-    assert_refused(run("MCTS_metaDNN.py", "--samples", 1), "abacus", "KERAS_BACKEND")
-
-
-def test_wrong_options_are_refused_in_one_line():
-    assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
-    assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
-    with pytest.raises(InputError, match="--guide is of MCTS.py"):
-        main(["--guide", "5"])
-
-
-def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):
-    trainer = NetTrainer(small_table, arch_generator(3), lookup="isomorphic")
-    trainer.target_accuracy = 2.0  # out of reach
-    search = MCTS_metaDNN(trainer, 0, cp=0.05, rollouts=1, epochs=1, backup="path", close_exhausted=True)
-    assert search.search() == "exhausted"
-    assert trainer.unique_samples == 7 and all(node.closed for node in search.tree.values())

@@ -116,6 +116,15 @@ def test_a_data_set_that_chance_does_not_meet_is_drawn_from_all_the_same(lookup)
     assert labelled.keys() == {300_000, 400_000} and min(labelled.values()) > 20
 
 
+def test_a_graph_without_mutants_in_the_data_set_gives_way_to_another_cell():
+    """With 3 vertices the operation always changes, and here no other one is in the data set."""
+    only = cells.index((0,), 0b101), cells.index((0,), 0b111)
+    present = np.isin(np.arange(91), only)
+    space, rng = Space(arch_generator(3), "exact", present, draws=3_000), random.Random(0)
+    mutants = [space.mutate(((0,), 0b101), rng) for _ in range(30)]
+    assert {cells.index(*mutant) for mutant in mutants} == set(only)
+
+
 def test_a_smaller_cell_as_a_graph():
     for vertices in (4, 5, 7):
         space = Space(arch_generator(vertices))
