@@ -144,7 +144,7 @@ class Driver:
         fruitless = self.method.episodes - self.episode_of_last_sample
         if fruitless >= patience and not (self._listeners or self._left_open):
             self._outcome = self._outcome or Outcome.STALLED
-        elif self._interrupted:
+        elif self._interrupted and (self.history.counter or self.method.episodes):  # there is something to save
             self._outcome = self._outcome or Outcome.INTERRUPTED
 
     def _ask(self) -> Question | Nothing:

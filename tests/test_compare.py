@@ -317,7 +317,7 @@ def test_unknown_methods_and_options(method):
         (["--dataset", ""], "--dataset"),
         (["--out", ""], "--out"),
         (["--at", "100,many"], "'many'"),
-        (["--dataset", "absent"], "cannot read the table"),
+        (["--dataset", "absent"], "cannot read absent"),
         (["--out", ROOT / "LICENSE"], "--out"),
     ],
 )

@@ -108,7 +108,7 @@ def test_before_a_search_begins_a_signal_ends_with_one_line_and_changes_nothing(
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=names)
-@pytest.mark.parametrize("owner, name", [(search_command, "banner"), (MCTS, "expand"), (MCTS, "episode")])
+@pytest.mark.parametrize("owner, name", [(search_command, "banner"), (MCTS, "expand"), (MCTS, "ask")])
 def test_from_the_banner_on_a_signal_saves_the_search(tmp_path, search, owner, name, number):
     assert search(1).status == 0
     ended = search(2, owner, name, number)
@@ -122,7 +122,7 @@ def test_from_the_banner_on_a_signal_saves_the_search(tmp_path, search, owner, n
 @pytest.mark.parametrize(
     "owner, name",
     [
-        (MCTS, "saved"), (checkpoint, "_write_through"), (checkpoint.Checkpoint, "_promote"),
+        (MCTS, "to_save"), (checkpoint, "_write_through"), (checkpoint.Checkpoint, "_promote"),
         (search_command, "closing_words"), (checkpoint.Checkpoint, "__exit__"),
     ],
 )  # fmt: skip
@@ -142,14 +142,14 @@ def test_a_second_ctrl_c_ends_at_once_with_one_line(tmp_path, search, first):
     assert (ended.status, ended.output) == (130, "")
     assert ended.errors == "interrupted twice: ended at once, as of the last save\n"
     assert content(tmp_path / "out") == before
-    ended = search(2, MCTS, "episode", first, signal.SIGINT)
+    ended = search(2, MCTS, "ask", first, signal.SIGINT)
     assert ended.lines() == ["interrupted twice: ended at once, as of the last save"]  # after the progress line
 
 
 def test_other_signals_that_come_several_times_save_once(tmp_path, search):
     """A terminal that closes may send SIGHUP twice, a supervisor SIGTERM and SIGHUP."""
     numbers = signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGTERM
-    assert search(1, MCTS, "episode", *numbers).status == 130
+    assert search(1, MCTS, "ask", *numbers).status == 130
     assert seed_in(tmp_path / "out") == 1
     shutil.rmtree(tmp_path / "out")
     assert search(1, checkpoint, "_write_through", *numbers).status == 0
@@ -159,6 +159,6 @@ def test_other_signals_that_come_several_times_save_once(tmp_path, search):
 def test_under_nohup_a_closed_terminal_changes_nothing(search):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert search(1, MCTS, "episode", signal.SIGHUP).status == 0
+        assert search(1, MCTS, "ask", signal.SIGHUP).status == 0
     finally:
         signal.signal(signal.SIGHUP, before)
