@@ -131,7 +131,7 @@ class MCTS(TreeMethod):
             return EXHAUSTED
         reached = self.select()
         self.episodes += reached is not WAITING
-        if isinstance(reached, Nothing):
+        if not isinstance(reached, Node):
             return reached
         if reached.n:  # a finished cell that was visited before: its value once more
             back_up(reached.way(), reached.x_bar)
@@ -177,7 +177,7 @@ class MCTS(TreeMethod):
             if state not in self.tree:
                 return state
             node.children.append(self.tree[state])  # in the meantime it was reached on another way
-        best, winner, ties, children = -1.0, Leads.CLOSED, None, node.children
+        best, winner, ties, children = -1.0, None, None, node.children
         if self._closing:
             children = [child for child in children if not child.closed]
         if self._open and children:
@@ -193,7 +193,7 @@ class MCTS(TreeMethod):
                 ties = [*(ties or [winner]), child]
         if best > 0 and not ties:
             return winner
-        ties = ties or [winner]
+        ties = ties or [winner or Leads.CLOSED]
         if best <= 0 and not self._closing:
             ties += [Leads.DEAD] * node.dead
         return ties[0] if len(ties) == 1 and children else self.rng.choice(ties)

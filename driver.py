@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Callable, Protocol
 
 from history import History
-from method import EXHAUSTED, FAILED, NOT_IN_DATA_SET, WAITING, Answer, Method, NoAccuracy, Nothing, Question
+from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
+from method import Answer, Method, NoAccuracy, Nothing, Question
 from nasbench_dataset import cells
 
 FRUITLESS = 10_000  # times a method is asked in vain before the answers under way are waited for
@@ -115,13 +116,15 @@ class Driver:
         self._left_open = deque(q for q in self.method.open_questions() if q not in handed_over)
         self._look_at_samples()
         self._look_at_episodes(patience)
+        method = self.method
         while self._outcome is None:
             if self._listeners:
                 self._step_with_open_questions()
             else:
                 self._step()
             report()
-            self._look_at_episodes(patience)
+            if self._interrupted or method.episodes - self.episode_of_last_sample >= patience:
+                self._look_at_episodes(patience)
         return self._outcome
 
     def restore(self, samples: dict[int, float], failed: set[int], counter: int, episode_of_last_sample: int) -> None:
@@ -152,12 +155,15 @@ class Driver:
         if self._left_open:
             return self._left_open.popleft()
         asked = self.method.ask()
-        self.history.counter += isinstance(asked, Question)
+        if asked is not NO_QUESTION:
+            self.history.counter += isinstance(asked, Question)
         return asked
 
     def _step(self) -> None:
         """Ask, and hand over the question."""
         asked = self._ask()
+        if asked is NO_QUESTION:  # most of the times
+            return
         if isinstance(asked, Question):
             self._hand_over(asked)
         elif asked is EXHAUSTED:
