@@ -25,7 +25,8 @@ def open_source(path: str | Path, largest: int | None = None, advice: str = "") 
     try:
         file = open(path, "rb", opener=_without_waiting)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise InputError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}; name a file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the table {path}: {reason}; name a file") from error
     about = os.fstat(file.fileno())
     if not stat.S_ISREG(about.st_mode):
         file.close()
