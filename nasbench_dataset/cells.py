@@ -90,7 +90,7 @@ def _edges_of(matrix: list) -> int:
 
 
 def shown(value: object) -> str:
-    """A value out of a file for a message; only the type of what is neither text nor a number, and may be of any size."""
+    """A value out of a file for a message: its type where it is neither text nor a number, so of any size."""
     if isinstance(value, str):
         return repr(value[:50])
     return f"{value!r:.50}" if isinstance(value, (int, float)) else f"something of type {type(value).__name__}"

@@ -138,7 +138,8 @@ def cells_by_vertices(table: Table, column: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run ``python -m nasbench_dataset.convert``; returns the exit status."""
     parser = command.Parser(prog="python -m nasbench_dataset.convert", description="Make a table from a data set.")
-    parser.add_argument("source", help="nasbench_*.tfrecord, NASLib's or NASBenchAPI's pickle, .npz, or the original's JSON")
+    known = "nasbench_*.tfrecord, NASLib's or NASBenchAPI's pickle, .npz, or the original's JSON"
+    parser.add_argument("source", help=known)
     parser.add_argument("dest", help="the table to write")
     parser.add_argument("--metric", choices=METRICS, default="test", help="which accuracy a JSON file holds")
     options = parser.parse_args(argv)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Iterator, TextIO
 
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.runs import is_number
+from nasbench_dataset.runs import NUMBERS
 from nasbench_dataset.sources import open_source
 from nasbench_dataset.table import Table, from_entries
 
@@ -22,8 +22,10 @@ MOST = 1_000_000  # entries; there are 423,624 cells
 LONGEST = 4_096  # characters of an entry; they have about 400
 TRIED = 10_000  # entries, of which one should have been a cell
 _CHUNK = 1 << 20  # characters read at a time
-_OPENED = re.compile(r"\s*\{\s*(\}?)")
-_ENTRY = re.compile(r'\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*("[^"\\]*"|[^\s,{}\[\]"]+)\s*([,}])', re.DOTALL)
+_SPACE = " \t\n\r"  # JSON knows no other
+_OPENED = re.compile(rf"[{_SPACE}]*\{{[{_SPACE}]*(\}}?)")
+_KEY, _VALUE = r'"[^"\\]*(?:\\.[^"\\]*)*"', rf'"[^"\\]*"|[^{_SPACE},{{}}\[\]"]+'
+_ENTRY = re.compile(rf"[{_SPACE}]*({_KEY})[{_SPACE}]*:[{_SPACE}]*({_VALUE})[{_SPACE}]*([,}}])", re.DOTALL)
 
 
 def read_json(path: str | Path, column: str = "test") -> tuple[Table, Counter]:
@@ -48,34 +50,40 @@ def read_json(path: str | Path, column: str = "test") -> tuple[Table, Counter]:
         If it cannot be read, is not such a file, is larger than any can be, has an accuracy that is no number
         in 0..1 or gives a cell twice, or if nothing in it is a NAS-Bench-101 cell.
     """
-    entries: dict[int, float] = {}
-    found: Counter = Counter()
     try:
         with open_source(path, LARGEST) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig") as file:
-            for key, accuracy in _pairs(file):
-                found[_take(key, accuracy, entries)] += 1
-                if found.total() == MOST or found["not a cell"] == found.total() == TRIED:
-                    break
+            entries, found = _collect(file)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    if found.total() == MOST:
-        raise InputError(f"{path}: it has {MOST:,} entries or more; NAS-Bench-101 has {cells.cell_count():,} cells")
+    return from_entries(column, entries, Path(path).name, measured=True), found
+
+
+def _collect(file: TextIO) -> tuple[dict[int, float], Counter]:
+    """The accuracies by index, and what the keys were; ValueError where it is no such file."""
+    entries: dict[int, float] = {}
+    found: Counter = Counter()
+    for key, accuracy in _pairs(file):
+        found[_take(key, accuracy, entries)] += 1
+        if found["not a cell"] == found.total() == TRIED:
+            break
+        if found.total() == MOST:
+            raise ValueError(f"it has {MOST:,} entries or more; NAS-Bench-101 has {cells.cell_count():,} cells")
     if not entries:
         first = "first " if found.total() == TRIED else ""
-        raise InputError(
-            f"{path}: none of its {first}{found.total():,} entries is a NAS-Bench-101 cell; keys must be"
+        raise ValueError(
+            f"none of its {first}{found.total():,} entries is a NAS-Bench-101 cell; keys must be"
             ' json.dumps({"adj_mat": ..., "node_list": ...}, sort_keys=True)'
         )
-    return from_entries(column, entries, Path(path).name, measured=True), found
+    return entries, found
 
 
 def _take(key: str, accuracy: object, entries: dict[int, float]) -> str:
     """Enter an accuracy; returns what the key is. ValueError where there is none, or the cell again."""
-    if not (is_number(accuracy) and 0 <= accuracy <= 1):
+    if type(accuracy) not in NUMBERS or not 0 <= accuracy <= 1:
         raise ValueError(f"the accuracy of {key[:200]} is {accuracy!r:.50}; accuracies are numbers from 0 to 1")
     index = _index_of_key(key)
     if index is None or index == cells.NOT_A_CELL:
@@ -110,7 +118,8 @@ def _pairs(file: TextIO) -> Iterator[tuple[str, object]]:
             text, at = text[at:] + file.read(_CHUNK), 0
         entry = _ENTRY.match(text, at, at + LONGEST)
         if not entry:
-            raise ValueError(f"it is not valid JSON of cells and accuracies: its entry {number:,} is {text[at : at + 80]!r}")
+            shown = repr(text[at : at + 80])
+            raise ValueError(f"it is not valid JSON of cells and accuracies: its entry {number:,} is {shown}")
         try:
             yield json.loads(f"[{entry[1]}, {entry[2]}]")
         except json.JSONDecodeError as error:
@@ -118,6 +127,6 @@ def _pairs(file: TextIO) -> Iterator[tuple[str, object]]:
         at, last = entry.end(), entry[3] == "}"
     rest = text[at:]
     while rest:
-        if not rest.isspace():
-            raise ValueError(f"it is not valid JSON: after its object it goes on with {rest.strip()[:80]!r}")
+        if rest.strip(_SPACE):
+            raise ValueError(f"it is not valid JSON: after its object it goes on with {rest.strip(_SPACE)[:80]!r}")
         rest = file.read(_CHUNK)

@@ -5,7 +5,8 @@ NASLib: ``{hash: ({"module_adjacency": array, "module_operations": list, "traina
 
 NASBenchAPI: ``{"benchmark": "nasbench101", "entries_by_arch": {hash: [{"epoch": int, "adjacency_str": str,
 "operations_str": str, "metrics_b64": str, "derived": {"trainable_parameters": int, "training_time": float,
-"validation_accuracy": float, "test_accuracy": float}}, ...]}}``. This layout is the one that its published converter writes.
+"validation_accuracy": float, "test_accuracy": float}}, ...]}}``. This layout is the one that its published converter
+writes.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.official import cell_of
-from nasbench_dataset.runs import Runs, is_number
+from nasbench_dataset.runs import NUMBERS, Runs
 
 
 def is_nasbenchapi(content: dict) -> bool:
@@ -59,7 +60,7 @@ def _add_naslib(runs: Runs, entry: tuple[dict, dict]) -> None:
                 run["final_validation_accuracy"],
                 run["final_training_time"],
                 fixed["trainable_parameters"],
-                tuple(value for value in run.values() if is_number(value)),
+                tuple(value for value in run.values() if type(value) in NUMBERS),
             )
 
 

@@ -17,12 +17,8 @@ from nasbench_dataset.table import Table, length_for
 BUDGETS = (4, 12, 36, 108)  # epochs
 RUNS = 3  # of every cell and budget
 LONGEST_TRAINING = 1e9  # seconds, thirty years: whatever is beyond is no time of a training
+NUMBERS = {int, float}  # the types that an accuracy or a time has, as files give them; True and False are none
 _TEST, _VALID, _SECONDS = range(3)  # the values kept of a run
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a number as an accuracy or a time is one, which True and False are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Findings:
@@ -61,12 +57,15 @@ class Findings:
 
     def odd(self) -> list[str]:
         """A line for each kind that occurred."""
-        return [f"{self.count[k]:,} {text}; first: {self._example[k]}" for k, text in self.KINDS.items() if self.count[k]]
+        seen = [kind for kind in self.KINDS if self.count[kind]]
+        return [f"{self.count[kind]:,} {self.KINDS[kind]}; first: {self._example[kind]}" for kind in seen]
 
     def lines(self) -> list[str]:
         """A line for each kind that occurred, and one that says what agreed."""
         lines = self.odd()
-        compared = {"not stored": "stored forms"} | ({"parameters": "trainable parameters"} if self.parameters_known else {})
+        compared = {"not stored": "stored forms"}
+        if self.parameters_known:
+            compared["parameters"] = "trainable parameters"
         if agreed := [name for kind, name in compared.items() if not self.count[kind]]:
             lines.append(f"{' and '.join(agreed)}: no disagreement")
         return lines
@@ -109,7 +108,7 @@ class Runs:
         ValueError
             If what should be a number is none.
         """
-        if not (is_number(epochs) and is_number(test) and is_number(valid) and is_number(seconds) and is_number(parameters)):
+        if not NUMBERS.issuperset(map(type, (epochs, test, valid, seconds, parameters))):
             raise ValueError("its epochs, accuracies, seconds and trainable parameters are not all numbers")
         self.total += 1
         if epochs not in BUDGETS:
@@ -162,9 +161,8 @@ class Runs:
         known = np.flatnonzero(self.counts(BUDGETS[-1]))
         if not len(known):
             odd = "; ".join(self.findings.odd()) or "nothing was left out"
-            raise ValueError(
-                f"none of its {self.total:,} runs is a usable one of {BUDGETS[-1]} epochs of a NAS-Bench-101 cell ({odd})"
-            )
+            wanted = f"a usable one of {BUDGETS[-1]} epochs of a NAS-Bench-101 cell"
+            raise ValueError(f"none of its {self.total:,} runs is {wanted} ({odd})")
         length = length_for(max(np.flatnonzero(self.counts(epochs))[-1] for epochs in self._counts))
         columns = {"test": self._mean(BUDGETS[-1], _TEST, length)}
         for epochs in sorted(self._values, reverse=True):

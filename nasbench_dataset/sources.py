@@ -25,14 +25,16 @@ def open_source(path: str | Path, largest: int | None = None, advice: str = "") 
     try:
         file = open(path, "rb", opener=_without_waiting)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; name a file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the table {path}: {reason}; name a file") from error
     about = os.fstat(file.fileno())
     if not stat.S_ISREG(about.st_mode):
         file.close()
-        raise InputError(f"cannot read {path}: it is no regular file; name a file")
+        raise InputError(f"cannot read the table {path}: it is no regular file; name a file")
     if largest is not None and about.st_size > largest:
         file.close()
-        raise InputError(f"{path} has {about.st_size:,} bytes; at most {largest:,} are read of a file of its kind{advice}")
+        limit = f"at most {largest:,} are read of a file of its kind"
+        raise InputError(f"{path} has {about.st_size:,} bytes; {limit}{advice}")
     return file
 
 
@@ -52,7 +54,7 @@ def format_of(path: str | Path) -> str:
         with open_source(path) as file:
             start = file.read(64)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read the table {path}: {error.strerror}") from error
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
             raise InputError(f"{path} is compressed by {name}; unpack it first")

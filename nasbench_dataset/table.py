@@ -117,7 +117,8 @@ def _unpack(name: str, column: dict) -> np.ndarray:
     values = values.astype(np.float64)
     highest = 1 if name.startswith(METRICS) else np.finfo(np.float64).max
     if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest))):
-        raise ValueError(f"column {name!r} has {'accuracies outside 0..1' if highest == 1 else 'values that are negative or infinite'}")
+        wrong = "accuracies outside 0..1" if highest == 1 else "values that are negative or infinite"
+        raise ValueError(f"column {name!r} has {wrong}")
     return values
 
 

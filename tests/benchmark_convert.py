@@ -38,7 +38,8 @@ def main() -> None:
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         table.save(runs.table("made up"), Path(folder) / "table")
         size = (Path(folder) / "table").stat().st_size / 1e6
-        print(f"{runs.total:,} records, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s, {cpu_seconds:.1f} s of them computing")
+        size_read = path.stat().st_size / 1e6
+        print(f"{runs.total:,} records, {size_read:.0f} MB: {seconds:.1f} s, {cpu_seconds:.1f} s of them computing")
         print(f"{runs.total / seconds:,.0f} records/s, {runs.total / cpu_seconds:,.0f} per second of computing")
         print(f"peak memory {peak_megabytes():.0f} MB ({before:.0f} MB before reading); table {size:.1f} MB")
 

@@ -32,7 +32,8 @@ message_type { name: "EvaluationData"
   field { name: "test_accuracy" number: 5 type: TYPE_DOUBLE label: LABEL_OPTIONAL }
   field { name: "checkpoint_path" number: 6 type: TYPE_STRING label: LABEL_OPTIONAL } }
 message_type { name: "ModelMetrics"
-  field { name: "evaluation_data" number: 1 type: TYPE_MESSAGE type_name: ".sample.EvaluationData" label: LABEL_REPEATED }
+  field { name: "evaluation_data" number: 1 type: TYPE_MESSAGE label: LABEL_REPEATED
+          type_name: ".sample.EvaluationData" }
   field { name: "trainable_parameters" number: 2 type: TYPE_INT32 label: LABEL_OPTIONAL }
   field { name: "total_time" number: 3 type: TYPE_DOUBLE label: LABEL_OPTIONAL } }
 """

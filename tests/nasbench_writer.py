@@ -52,7 +52,8 @@ def varint(value: int) -> bytes:
 def numbers_at(run: Run, part: float) -> list[bytes]:
     """The five fields of an evaluation when that part of a training is over."""
     valid, test = (run.valid, run.test) if part == 1 else (0.1, 0.1)
-    return [double(number, value) for number, value in enumerate((run.epochs * part, run.seconds * part, part, valid, test), 1)]
+    values = run.epochs * part, run.seconds * part, part, valid, test
+    return [double(number, value) for number, value in enumerate(values, 1)]
 
 
 def message_of(evaluations: list[list[bytes]], parameters: int, total_time: float) -> bytes:

@@ -105,7 +105,8 @@ def nasbenchapi(runs: list[Run]) -> dict:
                 "derived": derived,
             }
         )
-    return {"benchmark": "nasbench101", "format": "lossless", "entries_by_arch": dict(entries), "num_records": len(runs)}
+    about = {"benchmark": "nasbench101", "format": "lossless", "num_records": len(runs)}
+    return about | {"entries_by_arch": dict(entries)}
 
 
 def arrays_of(indices: list[int]) -> dict[str, np.ndarray]:

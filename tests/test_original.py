@@ -68,6 +68,8 @@ def test_json_of_the_original(json_file, tmp_path):
         ('{"a\nb": 0.5}', "not valid JSON"),
         ('{"\\x": 0.5}', "not valid JSON"),
         ('{"a": 0x1}', "not valid JSON"),
+        (f"{{{json.dumps(key((), 1))}:\u20280.5}}", "not valid JSON"),
+        (f"{{\x0b{json.dumps(key((), 1))}: 0.5}}", "not valid JSON"),
         ("{'a': 0.5}", "not valid JSON"),
         (f"{{{json.dumps(key((), 1))}: 0.5, {json.dumps(key((), 1))}: 0.6}}", "given twice"),
     ],

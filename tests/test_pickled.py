@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import run
 from nasbench_writer import made_up_runs
-from source_files import SOME, assert_columns, assert_refused_in_little_memory, converted, naslib, nasbenchapi, write  # noqa: F401
+from source_files import SOME, assert_columns, assert_refused_in_little_memory, converted
+from source_files import naslib, nasbenchapi, write  # noqa: F401
 
 from nasbench_dataset import InputError, cells, convert, plain_pickle
 from nasbench_dataset import table as tables
@@ -47,7 +48,8 @@ def test_the_real_file_of_naslib(measured, tmp_path):
         index = cells.index(operations, edges)
         assert cells.to_dict(*cells.cell(index)) == cell
         assert cells.trainable_parameters(operations, edges) == fixed["trainable_parameters"]
-        for column, name in (("test", "test_accuracy"), ("valid", "validation_accuracy"), ("train_seconds", "training_time")):
+        names = {"test": "test_accuracy", "valid": "validation_accuracy", "train_seconds": "training_time"}
+        for column, name in names.items():
             mean = np.mean([trained[f"final_{name}"] for trained in budgets[108]])
             assert table.columns[column][index] == pytest.approx(mean, rel=1e-7)
     assert all(np.count_nonzero(~np.isnan(values)) == 30 for values in table.columns.values())
@@ -152,8 +154,9 @@ def test_keys_that_take_long_to_hash_are_refused(tmp_path):
     for number, content in enumerate(contents):
         (tmp_path / str(number)).write_bytes(content)
     read = "try: convert.read(f'{folder}/{i}', 'test')\n except InputError as error: print(error)"
-    script = f"import sys\nfrom nasbench_dataset import InputError, convert\nfolder = sys.argv[1]\nfor i in range(6):\n {read}"
-    result = run("-c", script, tmp_path, timeout=60)  # not here: where it goes wrong, the interpreter crashes or never ends
+    imports = "import sys\nfrom nasbench_dataset import InputError, convert\nfolder = sys.argv[1]"
+    # Not here: where it goes wrong, the interpreter crashes or never ends.
+    result = run("-c", f"{imports}\nfor i in range(6):\n {read}", tmp_path, timeout=60)
     assert result.returncode == 0 and result.stdout.count("is no pickle of plain data") == 6
 
 
@@ -167,7 +170,10 @@ def shared_lists(levels: int, width: int) -> list:
 
 @pytest.mark.parametrize(
     "path",
-    [[0, "module_adjacency"], [0, "module_operations"], [0, "trainable_parameters"], [1, 108], [1, 108, 0, "final_test_accuracy"]],
+    [
+        *([0, name] for name in ("module_adjacency", "module_operations", "trainable_parameters")),
+        *([1, 108], [1, 108, 0, "final_test_accuracy"]),
+    ],
 )
 def test_values_that_share_their_parts_take_no_memory(write, path):
     for width in (4, 100):

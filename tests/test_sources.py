@@ -34,7 +34,8 @@ def table_bytes(tmp_path_factory) -> bytes:
 def sources(tmp_path_factory) -> list[bytes]:
     """A small valid file of every format."""
     runs = list(made_up_runs([3]))[:2]
-    arrays = {name: array for name, array in arrays_of([3]).items() if name in ("vertices", "edge_bits", "operations", "test")}
+    needed = "vertices", "edge_bits", "operations", "test"
+    arrays = {name: array for name, array in arrays_of([3]).items() if name in needed}
     key = json.dumps(cells.to_dict(*cells.cell(3)), sort_keys=True)
     return [
         tfrecord(runs),
@@ -239,8 +240,8 @@ def test_the_file_that_a_link_leads_to_is_written(source, tmp_path):
 
 def test_a_full_disk_leaves_the_old_table(source, tmp_path):
     (tmp_path / "t").write_bytes(b"old")
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); from nasbench_dataset import command"
-    script = f"{limited}, convert; command.run(lambda: convert.main(sys.argv[1:]))"
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    script = f"{limit}; from nasbench_dataset import command, convert; command.run(lambda: convert.main(sys.argv[1:]))"
     assert_refused(run("-c", script, source, tmp_path / "t"), "cannot write", "make room")
     assert (tmp_path / "t").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source.tfrecord", "t"]
@@ -258,7 +259,8 @@ def test_empty_names_on_the_command_line(source, tmp_path):
 def test_the_scripts_find_their_package_from_any_folder(source, tmp_path, safe):
     environment = os.environ | {"PYTHONSAFEPATH": safe}
     environment.pop("PYTHONPATH", None)
-    for script, arguments, words in (("convert", [source, "t"], "108 epochs: 3 runs"), ("fit_surrogate", ["--help"], "usage:")):
+    expected = ("convert", [source, "t"], "108 epochs: 3 runs"), ("fit_surrogate", ["--help"], "usage:")
+    for script, arguments, words in expected:
         line = [sys.executable, str(ROOT / "nasbench_dataset" / f"{script}.py"), *map(str, arguments)]
         result = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0 and words in result.stdout, result.stderr

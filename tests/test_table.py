@@ -164,7 +164,10 @@ def test_other_columns_hold_no_infinite_or_negative_numbers(tmp_path, seconds):
         open_table(tmp_path / "t")
 
 
-@pytest.mark.parametrize("columns", [{}, {"train_seconds": {"values": np.full(7, 0.5)}}, [], "test", None, {5: {}}, {"test": 5}])
+SECONDS_ONLY = {"train_seconds": {"values": np.full(7, 0.5)}}
+
+
+@pytest.mark.parametrize("columns", [{}, SECONDS_ONLY, [], "test", None, {5: {}}, {"test": 5}])
 def test_a_table_without_accuracies_is_refused(tmp_path, columns):
     (tmp_path / "t").write_bytes(forged(columns))
     with pytest.raises(InputError, match="is not a table of this project"):
