@@ -139,7 +139,7 @@ def test_interrupted_by_the_user(tmp_path, number):
         (["--samples", 0], "--samples"),
         (["--patience", "1e5"], "--patience"),
         (["--sample", 5], "--sample"),
-        (["--dataset", "absent.pickle"], "cannot read absent.pickle"),
+        (["--dataset", "absent.pickle"], "absent.pickle: No such file"),
         (["--dataset", ROOT], "cannot read"),
         (["--dataset", ROOT / "README.md"], "not a usable table"),
         (["--out", ROOT / "LICENSE"], "--out"),

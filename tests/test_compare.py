@@ -317,7 +317,7 @@ def test_unknown_methods_and_options(method):
         (["--dataset", ""], "--dataset"),
         (["--out", ""], "--out"),
         (["--at", "100,many"], "'many'"),
-        (["--dataset", "absent"], "cannot read absent"),
+        (["--dataset", "absent"], "absent: No such file"),
         (["--out", ROOT / "LICENSE"], "--out"),
     ],
 )

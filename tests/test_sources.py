@@ -145,6 +145,7 @@ def test_a_file_that_cannot_be_read_to_its_end(read, monkeypatch, tmp_path):
         (bytes(1_000), "record 1, at byte 0: its length is damaged"),
         (b"PK\5\6" + bytes(18), "it has no vertices"),
     ],
+    ids=["gzip", "bzip2", "xz", "page", "picture", "pointer", "escapes", "empty", "zeros", "zip"],
 )
 def test_files_of_other_kinds_are_refused(write, content, words):
     for name in ("source.tfrecord", "source.json"):
