@@ -197,7 +197,7 @@ def tables(folder: Path) -> None:
     """The same cells in every format that can be converted."""
     import numpy as np
     from nasbench_writer import made_up_runs, tfrecord
-    from test_official import nasbenchapi, naslib
+    from test_pickled import nasbenchapi, naslib
 
     from nasbench_dataset import cells, table
 
