@@ -93,8 +93,8 @@ class Run:
             judged = np.int32(every if last else batches)
             self.state, loss, right = self.compiled(self.state, graph, variant, images, order, judged)
             right = np.asarray(right)
-            test = right[batches:].sum() / len(self.data.test.labels) if last and self.data.test else None
-            yield float(loss), right[:batches].sum() / len(self.data.valid.labels), test and float(test)
+            test = float(right[batches:].sum() / len(self.data.test.labels)) if last and self.data.test else None
+            yield float(loss), float(right[:batches].sum() / len(self.data.valid.labels)), test
 
     def weights(self) -> Weights:
         """The weights as they are now."""
