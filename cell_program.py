@@ -1,18 +1,14 @@
 """One compiled JAX program that trains the network of any cell of a vertex count.
 
 Compiling a network takes longer than training a small one. So the cell is an input of the program, not a part of it:
-edges are factors 0 and 1, operations are chosen by ``lax.switch`` (which computes the chosen one only), and channels are
-zeros beyond a vertex's own. A weight that a cell does not have is 0 and stays so: its gradient is 0, since what it
-would multiply, or what it feeds, is 0. Each vertex count is compiled once, with one variant for cells in which one vertex
-feeds the output (and has all channels) and one for those in which several share them, so that the width is halved there.
+edges are factors 0 and 1, operations are chosen by ``lax.switch`` (which computes the chosen one only), and channels
+are zeros beyond a vertex's own. A weight that a cell does not have is 0 and stays so: its gradient is 0, since what it
+would multiply, or what it feeds, is 0. Each vertex count is compiled once, with one variant for cells in which one
+vertex feeds the output (and has all channels), and one for those in which several share them, so that half the width
+suffices.
 
-The program is plain functions of arrays, so that ``jax.vmap`` trains several cells at once on an accelerator. Arrays of
-images are [channels, height, width, images] inside, so that neighbouring numbers undergo the same; a 3x3 convolution is
-one product of matrices, ten times faster on a CPU than XLA's own convolution of so few channels. The gradients of
-convolution, batch normalisation and ReLU together are written out, since those that JAX derives of a ``switch`` would
-fill and keep the arrays of all its branches.
-
-What must come out, to rounding, is what Keras computes with the model of ``cell_network``; the tests hold logits,
+The program is plain functions of arrays, so that ``jax.vmap`` trains several cells at once on an accelerator. What
+must come out, up to rounding, is what Keras computes with the model of ``cell_network``: the tests hold logits,
 gradients and whole trainings against it.
 """
 
@@ -27,13 +23,12 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from cell_layers import Cell, NetworkShape, Weights, input_name, vertex_name
+from cell_operations import ABSENT, TAPS, column, layer, layer_outside_training, pool2
 from nasbench_dataset import cells
 
-ABSENT = len(cells.OPERATIONS)  # a projection that the cell does not have
 STEM_KINDS = (cells.CONV3X3,)
 INPUT_KINDS = (cells.CONV1X1, ABSENT)
 VERTEX_KINDS = (cells.CONV3X3, cells.CONV1X1, cells.MAXPOOL3X3)
-CENTRE, TAPS = 4, 9  # of a 3x3 kernel
 SHARES = 2  # variants of width: all channels, and half of them
 
 Array = jax.Array
@@ -75,141 +70,6 @@ class Program:
         return self.vertices - 2
 
 
-# --- convolutions, pooling and their gradients ------------------------------------------------
-
-
-def _shifted(x: Array) -> Array:
-    """[9 channels, pixels]: what each tap of a 3x3 kernel sees of [channels, height, width, images]."""
-    _, height, width, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    taps = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    return jnp.concatenate(taps).reshape(TAPS * len(x), -1)
-
-
-def _convolve(kind: int, x: Array, kernel: Array) -> Array:
-    """A convolution by a kernel [out, taps, in], of 9 taps or 1, for ``kind`` ``CONV1X1`` by the centre only."""
-    if kind == cells.CONV1X1:
-        z = kernel[:, kernel.shape[1] // 2] @ x.reshape(len(x), -1)
-    else:
-        z = kernel.reshape(len(kernel), -1) @ _shifted(x)
-    return z.reshape(len(kernel), *x.shape[1:])
-
-
-def _convolve_back(kind: int, x: Array, kernel: Array, dz: Array) -> tuple[Array, Array]:
-    """The gradients of ``_convolve`` by x and kernel."""
-    pixels, dpixels = x.reshape(len(x), -1), dz.reshape(len(dz), -1)
-    if kind == cells.CONV1X1:
-        centre = kernel.shape[1] // 2
-        dkernel = jnp.zeros_like(kernel).at[:, centre].set(dpixels @ pixels.T)
-        return (kernel[:, centre].T @ dpixels).reshape(x.shape), dkernel
-    taps = _shifted(dz)  # a pixel went into its nine neighbours, by the taps in reverse
-    backward = kernel[:, ::-1].transpose(2, 1, 0).reshape(len(x), -1)
-    dkernel = (taps @ pixels.T).reshape(TAPS, len(dz), len(x))[::-1].transpose(1, 0, 2)
-    return (backward @ taps).reshape(x.shape), dkernel
-
-
-def _pool3(x: Array) -> Array:
-    """Max-pooling 3x3 of stride 1, first along one side, then along the other."""
-    for axis in (1, 2):
-        size = x.shape[axis]
-        padded = jnp.pad(x, [(int(a == axis),) * 2 for a in range(4)], constant_values=-jnp.inf)
-        low, here, high = (lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3))
-        x = jnp.maximum(jnp.maximum(low, here), high)
-    return x
-
-
-def _pool2(x: Array) -> Array:
-    """Max-pooling 2x2 of stride 2; where the size is odd, the last pixels stand alone."""
-    for axis in (1, 2):
-        odd = x.shape[axis] % 2
-        x = jnp.pad(x, [(0, odd * (a == axis)) for a in range(4)], constant_values=-jnp.inf)
-        x = jnp.maximum(*(lax.slice_in_dim(x, i, x.shape[axis], 2, axis) for i in (0, 1)))
-    return x
-
-
-def _column(values: Array) -> Array:
-    """[channels] to multiply or add to [channels, height, width, images]."""
-    return values[:, None, None, None]
-
-
-def _normalised(z: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
-    """Batch normalisation and ReLU."""
-    return jnp.maximum((z - _column(mean)) * _column(gamma * lax.rsqrt(variance + epsilon)) + _column(beta), 0)
-
-
-def _choose(kinds: tuple[int, ...], kind: Array, convolution: Callable, others: dict[int, Callable], *inputs: Any):
-    """The result of the branch for ``kinds[kind]``; only that is computed."""
-    branches = [others.get(k) or partial(convolution, k) for k in kinds]
-    return lax.switch(kind, branches, *inputs)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _layer(kinds: tuple[int, ...], epsilon: float, kind: Array, x: Array, kernel: Array, gamma: Array, beta: Array):
-    """Convolution, batch normalisation and ReLU; or pooling; or nothing: zeros, where the cell has no such layer.
-
-    Returns the result with the means and variances of the batch (0 and 1 where nothing is normalised).
-    """
-    return _layer_forward(kinds, epsilon, kind, x, kernel, gamma, beta)[0]
-
-
-def _layer_forward(kinds, epsilon, kind, x, kernel, gamma, beta):
-    zeros, ones = jnp.zeros_like(beta), jnp.ones_like(beta)
-
-    def convolution(operation, x, kernel, gamma, beta):
-        z = _convolve(operation, x, kernel)
-        mean = z.mean((1, 2, 3))
-        variance = jnp.maximum((z * z).mean((1, 2, 3)) - mean * mean, 0)
-        return _normalised(z, mean, variance, gamma, beta, epsilon), z, mean, variance
-
-    def pooling(x, kernel, gamma, beta):
-        return _pool3(x), jnp.zeros_like(x), zeros, ones
-
-    def absent(x, kernel, gamma, beta):
-        nothing = jnp.zeros((len(kernel), *x.shape[1:]), x.dtype)
-        return nothing, nothing, zeros, ones
-
-    others = {cells.MAXPOOL3X3: pooling, ABSENT: absent}
-    y, z, mean, variance = _choose(kinds, kind, convolution, others, x, kernel, gamma, beta)
-    return (y, mean, variance), (kind, x, z, mean, variance, kernel, gamma, beta)
-
-
-def _layer_backward(kinds, epsilon, kept, gradients):
-    kind, *kept = kept
-
-    def convolution(operation, x, z, mean, variance, kernel, gamma, beta, dy):
-        deviation = lax.rsqrt(variance + epsilon)
-        normal = (z - _column(mean)) * _column(deviation)
-        dy = jnp.where(normal * _column(gamma) + _column(beta) > 0, dy, 0)
-        dbeta, dgamma = dy.sum((1, 2, 3)), (dy * normal).sum((1, 2, 3))
-        pixels = z[0].size
-        dz = _column(gamma * deviation) * (dy - (_column(dbeta) + normal * _column(dgamma)) / pixels)
-        return *_convolve_back(operation, x, kernel, dz), dgamma, dbeta
-
-    def pooling(x, z, mean, variance, kernel, gamma, beta, dy):
-        return jax.vjp(_pool3, x)[1](dy)[0], jnp.zeros_like(kernel), jnp.zeros_like(gamma), jnp.zeros_like(beta)
-
-    def absent(x, z, mean, variance, kernel, gamma, beta, dy):
-        return jnp.zeros_like(x), jnp.zeros_like(kernel), jnp.zeros_like(gamma), jnp.zeros_like(beta)
-
-    others = {cells.MAXPOOL3X3: pooling, ABSENT: absent}
-    return None, *_choose(kinds, kind, convolution, others, *kept, gradients[0])
-
-
-_layer.defvjp(_layer_forward, _layer_backward)
-
-
-def _layer_outside_training(kinds, epsilon, kind, x, kernel, gamma, beta, mean, variance) -> Array:
-    """``_layer`` with running means and variances."""
-
-    def convolution(operation):
-        return _normalised(_convolve(operation, x, kernel), mean, variance, gamma, beta, epsilon)
-
-    def absent():
-        return jnp.zeros((len(kernel), *x.shape[1:]), x.dtype)
-
-    return _choose(kinds, kind, convolution, {cells.MAXPOOL3X3: lambda: _pool3(x), ABSENT: absent})
-
-
 # --- a cell as arrays -------------------------------------------------------------------------
 
 
@@ -249,8 +109,9 @@ def graph(cell: Cell, shape: NetworkShape) -> Graph:
         kept.append((np.arange(width) < channels[:, None]).astype(np.float32))
         first = np.cumsum(channels * feeding) - channels
         places.append(np.where(feeding, first, width).astype(np.int32))
+    without_input = (1 - matrix[0, 1:]).astype(np.int32)
     inner = matrix[1:-1, 1:-1].astype(np.float32)
-    return Graph(np.array(operations, np.int32), (1 - matrix[0, 1:]).astype(np.int32), inner, tuple(kept), tuple(places))
+    return Graph(np.array(operations, np.int32), without_input, inner, tuple(kept), tuple(places))
 
 
 def any_cell(vertices: int) -> Cell:
@@ -291,7 +152,7 @@ def array_shapes(program: Program, share: int = 1) -> tuple[dict[str, tuple], di
 
 
 class State(NamedTuple):
-    """What changes while a network is trained: weights, running averages, two moments of the optimizer, steps so far."""
+    """What changes in a training: weights, running averages, the two moments of the optimizer, steps so far."""
 
     trained: Arrays
     averages: Arrays
@@ -300,23 +161,27 @@ class State(NamedTuple):
     steps: Any
 
 
-def _to_inside(name: str, weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A weight as the program has it: [out, taps, in] for kernels, filled up with zeros."""
+def _to_inside(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight as the program has it: [out, taps, in] for kernels, filled up with zeros; all zeros if it is empty."""
+    if not weight.size:
+        return np.zeros(shape, np.float32)
     if weight.ndim == 4:
         weight = weight.transpose(3, 0, 1, 2).reshape(weight.shape[3], -1, weight.shape[2])
         if weight.shape[1] < shape[1]:
-            weight = np.pad(weight, ((0, 0), (CENTRE, CENTRE), (0, 0)))
+            weight = np.pad(weight, ((0, 0), (TAPS // 2, TAPS // 2), (0, 0)))  # at the centre
     return np.pad(weight, [(0, n - m) for n, m in zip(shape, weight.shape)])
 
 
 def begin(program: Program, weights: Weights) -> State:
     """The state before the first step, with the weights (``cell_layers.initial_weights``) of a cell's network."""
-    trained, averages = (
-        {name: _to_inside(name, weights[name], s) if name in weights else np.zeros(s, np.float32) for name, s in shapes.items()}
-        for shapes in array_shapes(program, 1)
-    )
-    nothing = {name: np.zeros_like(a) for name, a in trained.items()}
-    return State(trained, averages, nothing, {name: a.copy() for name, a in nothing.items()}, np.zeros((), np.int32))
+
+    def inside(shapes: dict[str, tuple]) -> Arrays:
+        nothing = np.zeros(0, np.float32)
+        return {name: _to_inside(weights.get(name, nothing), shape) for name, shape in shapes.items()}
+
+    trained, averages = map(inside, array_shapes(program))
+    first, second = ({name: np.zeros_like(a) for name, a in trained.items()} for _ in range(2))
+    return State(trained, averages, first, second, np.zeros((), np.int32))
 
 
 def weights_of(state: State, like: Weights) -> Weights:
@@ -338,41 +203,58 @@ def weights_of(state: State, like: Weights) -> Weights:
 # --- the network ------------------------------------------------------------------------------
 
 
-def logits(program: Program, share: int, graph: Graph, trained: Arrays, averages: Arrays, images: Array, training: bool):
-    """Scores [classes, images] of images [number, size, size, colours], and the means and variances of the batch."""
+def logits(
+    program: Program, share: int, graph: Graph, trained: Arrays, averages: Arrays, images: Array, training: bool
+) -> tuple[Array, Arrays]:
+    """Scores of images, and in training the means and variances of the batch.
+
+    Parameters
+    ----------
+    share : int
+        Static: 1 for all widths; n where n vertices at least share the output's channels, and the arrays are so narrow.
+    trained, averages : dict of arrays
+        As in ``State``.
+    images : float32 [number, size, size, colours]
+        Normalised.
+
+    Returns
+    -------
+    float32 [classes, number]
+    dict of arrays, named as ``averages``
+    """
     shape, seen = program.shape, {}
 
-    def layer(name: str, kinds: tuple[int, ...], kind: Array, x: Array) -> Array:
+    def apply(name: str, kinds: tuple[int, ...], kind: Array, x: Array) -> Array:
         weights = [trained[f"{name}.{part}"] for part in ("kernel", "gamma", "beta")]
-        running = [averages[f"{name}.{part}"] for part in ("mean", "variance")]
         if not training:
-            return _layer_outside_training(kinds, program.epsilon, kind, x, *weights, *running)
-        y, seen[f"{name}.mean"], seen[f"{name}.variance"] = _layer(kinds, program.epsilon, kind, x, *weights)
+            running = [averages[f"{name}.{part}"] for part in ("mean", "variance")]
+            return layer_outside_training(kinds, program.epsilon, kind, x, *weights, *running)
+        y, seen[f"{name}.mean"], seen[f"{name}.variance"] = layer(kinds, program.epsilon, kind, x, *weights)
         return y
 
-    x = layer("stem", STEM_KINDS, jnp.zeros((), jnp.int32), images.transpose(3, 1, 2, 0))
+    x = apply("stem", STEM_KINDS, jnp.zeros((), jnp.int32), images.transpose(3, 1, 2, 0))
     widths, stack_before = _widths(shape, share), 0
     for name, _, stack in shape.cells():
         if stack != stack_before:
-            x, stack_before = _pool2(x), stack
-        x = _cell(name, graph, stack, (widths[stack], shape.width(stack)), x, layer)
+            x, stack_before = pool2(x), stack
+        x = _cell(name, graph, stack, (widths[stack], shape.width(stack)), x, apply)
     return trained["head.kernel"].T @ x.mean((1, 2)) + trained["head.bias"][:, None], seen
 
 
-def _cell(name: str, graph: Graph, stack: int, widths: tuple[int, int], x: Array, layer: Callable) -> Array:
+def _cell(name: str, graph: Graph, stack: int, widths: tuple[int, int], x: Array, apply: Callable) -> Array:
     """The output [channels, ...] of one cell; ``widths``: of inner vertices and of the output."""
     width, channels = widths
     inner = len(graph.operations)
     output = jnp.zeros((channels + width, *x.shape[1:]), x.dtype)  # beyond the channels: where the rest may go
     results = []
     for y in range(inner):
-        total = layer(input_name(name, y + 1), INPUT_KINDS, graph.without_input[y], x)
+        total = apply(input_name(name, y + 1), INPUT_KINDS, graph.without_input[y], x)
         for source in range(y):
-            total = total + results[source] * _column(graph.edges[source, y] * graph.kept[stack][y, :width])
-        results.append(layer(vertex_name(name, y + 1), VERTEX_KINDS, graph.operations[y], total))
+            total = total + results[source] * column(graph.edges[source, y] * graph.kept[stack][y, :width])
+        results.append(apply(vertex_name(name, y + 1), VERTEX_KINDS, graph.operations[y], total))
         # in rising order, so that what is written beyond a vertex's own channels is overwritten by the next
         output = lax.dynamic_update_slice(output, results[-1], (graph.places[stack][y], 0, 0, 0))
-    return output[:channels] + layer(input_name(name, inner + 1), INPUT_KINDS, graph.without_input[inner], x)
+    return output[:channels] + apply(input_name(name, inner + 1), INPUT_KINDS, graph.without_input[inner], x)
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -414,7 +296,7 @@ def _augmented(program: Program, images: Array, moved: Array, mirrored: Array) -
 
 
 def _update(program: Program, rate: Array, steps: Array, gradient: Array, values: Array, first: Array, second: Array):
-    """One step of the optimizer, as Keras makes it; ``steps`` counts this one."""
+    """Values and moments after a step of the optimizer, as Keras makes it; ``steps`` counts this one."""
     gradient = gradient + program.weight_decay * values
     if program.optimizer == "adam":
         first = 0.9 * first + 0.1 * gradient
@@ -450,6 +332,8 @@ def _epoch(program: Program, share: int, state: State, graph: Graph, data: Image
             unflat(values), unflat_averages(averages), images, labels
         )
         gradient, seen = ravel_pytree(gradient)[0], ravel_pytree(seen)[0]
+        if program.weight_decay:  # what the optimizer adds to the gradient is the gradient of this
+            value = value + 0.5 * program.weight_decay * (values * values).sum()
         values, *both = _update(program, drawn.rates, steps + 1, gradient, values, first, second)
         averages = program.momentum * averages + (1 - program.momentum) * seen
         return (values, averages, tuple(both), steps + 1), value
@@ -518,9 +402,13 @@ def _resized(state: State, shapes: tuple[dict[str, tuple], dict[str, tuple]]) ->
         return {name: jnp.pad(a, [(0, n - m) for n, m in zip(shapes[name], a.shape)]) for name, a in cut.items()}
 
     trained, averages = shapes
-    some = (resized(arrays, trained) for arrays in (state.trained, state.first, state.second))
-    trained_arrays, first, second = some
-    return State(trained_arrays, resized(state.averages, averages), first, second, state.steps)
+    return State(
+        resized(state.trained, trained),
+        resized(state.averages, averages),
+        resized(state.first, trained),
+        resized(state.second, trained),
+        state.steps,
+    )
 
 
 @lru_cache(maxsize=None)

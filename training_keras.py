@@ -1,6 +1,6 @@
 """Trainings by ``keras.Model.fit`` of each cell's own model: the engine ``keras`` of a recipe.
 
-The images come in the order, moved and mirrored as the compiled program has them, so that both engines agree to rounding.
+Images come in the order, moved and mirrored as the compiled program has them, so that both engines agree to rounding.
 """
 
 import math
