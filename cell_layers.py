@@ -125,7 +125,7 @@ def check_channels(cell: Cell, shape: NetworkShape) -> None:
 
 
 def initial_weights(cell: Cell, shape: NetworkShape, rng: np.random.Generator) -> Weights:
-    """First weights: gamma 1, beta 0, kernels normal with variance 1 / fan-in as in NAS-Bench-101, but not truncated."""
+    """First weights: gamma 1, beta 0, kernels normal of variance 1 / fan-in as in NAS-Bench-101, but not truncated."""
     weights = {}
     for name, kernel, channels_in, channels_out in convolutions(cell, shape):
         deviation = (kernel**2 * channels_in) ** -0.5

@@ -3,9 +3,11 @@
 ``SMALL`` (the default) is for a few hundred small images; ``PAPER`` is NAS-Bench-101's (Ying et al. 2019, appendix).
 """
 
+import argparse
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -79,6 +81,7 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @staticmethod
+    @lru_cache(maxsize=64)  # a store has few recipes and many trainings
     def from_json(text: str) -> "Recipe":
         """The recipe that ``canonical`` wrote.
 
@@ -104,6 +107,9 @@ class Recipe:
         total = self.epochs * steps
         rates = self.learning_rate * 0.5 * (1 + np.cos(np.pi * np.arange(total) / total))
         return rates.astype(np.float32).reshape(self.epochs, steps)
+
+
+Generators = tuple[np.random.Generator, np.random.Generator]  # of the first weights, and of the epochs
 
 
 class Epoch:
@@ -150,3 +156,49 @@ PAPER = Recipe(
     flip=True,
     engine="keras",
 )
+PRESETS = {"small": SMALL, "paper": PAPER}
+
+
+# --- options of a command ---------------------------------------------------------------------
+
+_HELP = {
+    "channels": "channels of the first stack; each later one has twice as many",
+    "stacks": "stacks of cells",
+    "cells": "cells of a stack",
+    "epochs": "epochs of a training",
+    "batch": "images of a step",
+    "optimizer": "adam or rmsprop",
+    "learning_rate": "of the first step; falls to 0 along half a cosine",
+    "rmsprop_epsilon": "epsilon of rmsprop, under the root",
+    "weight_decay": "pull of all weights towards 0",
+    "batch_norm_momentum": "of the running averages of batch normalisation",
+    "batch_norm_epsilon": "epsilon of batch normalisation",
+    "crop": "pixels by which images are moved at random while training",
+    "flip": "mirror half of the images while training",
+    "engine": "program: one compiled program for all cells; keras: keras.Model.fit of each cell's own model",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command ``--recipe small|paper`` and one option for every field of a recipe."""
+    group = parser.add_argument_group("training", "how networks are trained; what is not given is as in --recipe")
+    group.add_argument("--recipe", choices=PRESETS, default="small", help="for small images, or as in NAS-Bench-101")
+    for field in fields(Recipe):
+        name, default = "--" + field.name.replace("_", "-"), argparse.SUPPRESS  # so that help shows no "None"
+        if field.name == "flip":
+            group.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=_HELP[field.name])
+        else:
+            kind = type(field.default)
+            group.add_argument(name, type=kind, metavar=kind.__name__.upper(), default=default, help=_HELP[field.name])
+
+
+def from_options(options: argparse.Namespace) -> Recipe:
+    """The recipe that was asked for by the options of ``add_options``.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+    """
+    given = {field.name: getattr(options, field.name) for field in fields(Recipe) if hasattr(options, field.name)}
+    return replace(PRESETS[options.recipe], **given)

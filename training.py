@@ -45,11 +45,11 @@ class Training:
     valid : tuple of float
         Validation accuracy after each epoch, 0..1; shorter than the recipe's epochs if the training failed.
     losses : tuple of float
-        Mean training loss of each epoch.
+        Mean training loss of each epoch, with what weight decay adds.
     test : float or None
         Test accuracy after the last epoch; None if the training failed or the data have no test part.
     seconds, cpu_seconds : float
-        Of the training, compiling not counted; by the clock, and of this process.
+        Of the training; by the clock, and of this process. The engine ``program`` does not count compiling.
     parameters : int
         Trainable ones.
     host, device : str
@@ -134,7 +134,8 @@ def train(
     seed : int
         Of the first weights and the order of the images.
     limit : float
-        Seconds after which a training is ended as failed; looked at after every epoch, compiling not counted.
+        Seconds after which a training is ended as failed. The engine ``program`` looks at them after every epoch and
+        does not count compiling, ``keras`` after every step and counts it.
     tell : function
         Called after each epoch with its number from 1 on, training loss and validation accuracy.
     keep : function
@@ -152,7 +153,7 @@ def train(
     valid, losses, test, reason, outcome = [], [], None, "", TRAINED
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
-        run = engine.start(form, shape, recipe, data, generators(index, seed))
+        run = engine.Run(form, shape, recipe, data, generators(index, seed), limit)
         started, cpu_started = time.perf_counter(), time.process_time()  # compiled by now
         for loss, accuracy, test_accuracy in run.epochs():
             if not math.isfinite(loss):
@@ -169,6 +170,8 @@ def train(
                 break
         if outcome == TRAINED and keep:
             keep(run.weights())
+    except TimeoutError:
+        outcome, reason = OUT_OF_TIME, f"{limit:g} s were over within epoch {len(valid) + 1} of {recipe.epochs}"
     except Exception as error:
         if not _is_memory(error):
             raise

@@ -85,7 +85,7 @@ def load(name: str) -> Data:
     return known[name]() if name in known else _from_file(Path(name))
 
 
-def make(name: str, arrays: dict[str, np.ndarray], classes: int | None = None) -> Data:
+def make(name: str, arrays: dict[str, np.ndarray]) -> Data:
     """Data of arrays ``x_train``, ``y_train`` and so on, checked; see the module for what they are.
 
     Raises
@@ -97,22 +97,19 @@ def make(name: str, arrays: dict[str, np.ndarray], classes: int | None = None) -
         raise InputError(f"{name} has no x_train and y_train; add them")
     if "valid" not in parts:
         parts["train"], parts["valid"] = _split(name, parts["train"])
-    train = parts["train"]
-    for part, (images, labels) in ((p, (parts[p].images, parts[p].labels)) for p in parts):
-        if images.shape[1:] != train.images.shape[1:] or images.dtype != train.images.dtype:
+    classes = int(parts["train"].labels.max()) + 1
+    for part, (images, labels) in ((part, (some.images, some.labels)) for part, some in parts.items()):
+        first = parts["train"].images
+        if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
             raise InputError(
-                f"{name}: x_{part} is {images.dtype} {images.shape}, x_train {train.images.dtype}"
-                f" {train.images.shape}; make them alike"
+                f"{name}: x_{part} is {images.dtype} {images.shape}, x_train is {first.dtype} {first.shape};"
+                " make them alike"
             )
         if len(np.unique(labels)) < 2:
             raise InputError(f"{name}: all labels of y_{part} are {labels[0]}; there must be two classes at least")
-    highest = int(train.labels.max()) + 1
-    if classes is None:
-        classes = highest
-    for part, (_, labels) in ((p, (parts[p].images, parts[p].labels)) for p in parts):
         if labels.max() >= classes:
             raise InputError(f"{name}: y_{part} has the label {labels.max()}; y_train goes up to {classes - 1} only")
-    return Data(name, classes, train, parts["valid"], parts.get("test"))
+    return Data(name, classes, parts["train"], parts["valid"], parts.get("test"))
 
 
 def _part(name: str, part: str, arrays: dict[str, np.ndarray]) -> Part:
@@ -150,7 +147,8 @@ def _labels(name: str, part: str, labels: np.ndarray, number: int) -> np.ndarray
         )
     if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise InputError(
-            f"{name}: y_{part} has labels from {labels.min()} to {labels.max()}; make them 0 to at most {MOST_CLASSES - 1}"
+            f"{name}: y_{part} has labels from {labels.min()} to {labels.max()}; make them whole numbers from 0 on,"
+            f" below {MOST_CLASSES}"
         )
     return labels.astype(np.int32)
 

@@ -4,6 +4,7 @@ Images come in the order, moved and mirrored as the compiled program has them, s
 """
 
 import math
+import time
 from typing import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 import cell_network  # chooses the backend of Keras before Keras is imported
 from cell_layers import Cell, NetworkShape, Weights, initial_weights
 from cell_network import keras
-from recipe import Epoch, Recipe
+from recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
 
 
@@ -52,8 +53,10 @@ def augmented(images: np.ndarray, moved: np.ndarray, mirrored: np.ndarray, crop:
 class Run:
     """One training under way."""
 
-    def __init__(self, cell: Cell, shape: NetworkShape, recipe: Recipe, data: Data, generators):
-        self.recipe, self.data = recipe, data
+    def __init__(
+        self, cell: Cell, shape: NetworkShape, recipe: Recipe, data: Data, generators: Generators, limit: float
+    ):
+        self.recipe, self.data, self.end = recipe, data, time.perf_counter() + limit
         weights, self.rng = generators
         self.batch = min(recipe.batch, len(data.train.labels))
         self.model = model_for(cell, shape, recipe, len(data.train.labels) // self.batch)
@@ -76,12 +79,19 @@ class Run:
             right += int((scores[: len(labels)].argmax(1) == labels).sum())
         return right / len(part.labels)
 
+    def _check_time(self, *_: object) -> None:
+        if time.perf_counter() > self.end:
+            raise TimeoutError
+
     def epochs(self) -> Iterator[tuple[float, float, float | None]]:
         """Loss, validation accuracy and, after the last epoch, test accuracy of every epoch."""
+        watch = keras.callbacks.LambdaCallback(on_train_batch_end=self._check_time)
         for number in range(1, self.recipe.epochs + 1):
             epoch = Epoch(self.recipe, len(self.data.train.labels), self.rng)
             steps = len(epoch.chosen)
-            history = self.model.fit(self._batches(epoch), steps_per_epoch=steps, shuffle=False, verbose=0)
+            history = self.model.fit(
+                self._batches(epoch), steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[watch]
+            )
             loss = float(history.history["loss"][0])
             if not all(np.isfinite(w).all() for w in self.weights().values()):
                 loss = math.nan
@@ -92,8 +102,6 @@ class Run:
         """The weights as they are now."""
         return cell_network.get_weights(self.model)
 
-
-start = Run
 
 
 def device() -> str:

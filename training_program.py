@@ -9,7 +9,7 @@ import numpy as np
 import cell_program
 from cell_layers import Cell, NetworkShape, Weights, initial_weights
 from cell_program import Images, Order, Program
-from recipe import Epoch, Recipe
+from recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
 
 
@@ -71,7 +71,9 @@ def _compiled(program: Program, data: Data):
 class Run:
     """One training under way."""
 
-    def __init__(self, cell: Cell, shape: NetworkShape, recipe: Recipe, data: Data, generators):
+    def __init__(
+        self, cell: Cell, shape: NetworkShape, recipe: Recipe, data: Data, generators: Generators, limit: float
+    ):
         self.cell, self.recipe, self.data = cell, recipe, data
         weights, self.rng = generators
         self.program = program_for(len(cell[0]) + 2, shape, recipe, len(data.train.labels))
@@ -100,8 +102,6 @@ class Run:
         """The weights as they are now."""
         return cell_program.weights_of(self.state, self.first_weights)
 
-
-start = Run
 
 
 def device() -> str:

@@ -35,6 +35,8 @@ COLUMNS = (
     " cpu_seconds, parameters, host, device"
 )
 
+NEW_VALUES = ", ".join(f"excluded.{name}" for name in COLUMNS.split(", "))  # of a row that is there already
+
 
 class TrainingStore:
     """The trainings in a file, which is made where there is none.
@@ -53,7 +55,8 @@ class TrainingStore:
         with self._told():
             if self.path.exists() and not self.path.is_file():
                 raise InputError(f"{self.path} is no regular file; name a file for the store of trainings")
-            self.connection = sqlite3.connect(self.path, timeout=busy_seconds, isolation_level=None)
+            # absolute, since ":memory:" is no file to SQLite
+            self.connection = sqlite3.connect(self.path.absolute(), timeout=busy_seconds, isolation_level=None)
         try:
             with self._told():
                 self._open()
@@ -81,7 +84,9 @@ class TrainingStore:
         if application != APPLICATION:
             raise InputError(f"{self.path} is a database of another program; name another file for the trainings")
         if version != VERSION:
-            raise InputError(f"{self.path} is a store of version {version}, this program's is {VERSION}; name another file")
+            raise InputError(
+                f"{self.path} is a store of version {version}, not {VERSION} as this program's; name another file"
+            )
         if schema != [SCHEMA]:
             raise InputError(f"{self.path} has other tables than a store of trainings; name another file")
         run("PRAGMA journal_mode = WAL")
@@ -92,7 +97,7 @@ class TrainingStore:
         application, version = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        rows = self.connection.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_%' LIMIT 9")
+        rows = self.connection.execute("SELECT sql FROM sqlite_master WHERE type != 'index' OR sql IS NOT NULL LIMIT 9")
         return application, version, [sql for (sql,) in rows]
 
     @contextmanager
@@ -120,25 +125,24 @@ class TrainingStore:
         """Keep a training. One that is there already stays, unless it failed."""
         operations, edges = cells.cell(training.cell)
         row = (
-            training.cell, json.dumps(operations), edges, training.recipe.canonical(), training.data_name, training.data,
-            training.seed, training.outcome, training.reason, json.dumps(training.valid), json.dumps(training.losses),
-            training.test, training.seconds, training.cpu_seconds, training.parameters, training.host, training.device,
+            training.cell, json.dumps(operations), edges, training.recipe.canonical(), training.data_name,
+            training.data, training.seed, training.outcome, training.reason, json.dumps(training.valid),
+            json.dumps(training.losses), training.test, training.seconds, training.cpu_seconds, training.parameters,
+            training.host, training.device,
         )  # fmt: skip
         self._training(row)  # what could not be read is not written
         with self._told():
             self.connection.execute(
                 f"INSERT INTO trainings ({COLUMNS}) VALUES ({', '.join('?' * len(row))})"
-                " ON CONFLICT DO UPDATE SET"
-                f" {', '.join(f'{name} = excluded.{name}' for name in COLUMNS.split(', '))} WHERE outcome != '{TRAINED}'",
+                f" ON CONFLICT DO UPDATE SET ({COLUMNS}) = ({NEW_VALUES}) WHERE outcome != '{TRAINED}'",
                 row,
             )
 
     def __iter__(self) -> Iterator[Training]:
         """All trainings, by cell, recipe, data and seed."""
         with self._told():
-            yield from map(
-                self._training, self.connection.execute(f"SELECT {COLUMNS} FROM trainings ORDER BY cell, recipe, data, seed")
-            )
+            rows = self.connection.execute(f"SELECT {COLUMNS} FROM trainings ORDER BY cell, recipe, data, seed")
+            yield from map(self._training, rows)
 
     def __len__(self) -> int:
         with self._told():
@@ -180,24 +184,30 @@ class TrainingStore:
             ) from error
 
 
+_KINDS = (int, str, int, str, str, str, int, str, str, str, str, (float, type(None)), float, float, int, str, str)
+
+
 def _read(row: tuple) -> Training:
     """The training in a row; ValueError, TypeError, IndexError or InputError with what is wrong with it."""
+    if not all(isinstance(value, kind) for value, kind in zip(row, _KINDS)):
+        raise ValueError("it has numbers where text should be, or text where numbers should be")
     (cell, operations, edges, recipe, data_name, data, seed, outcome, reason, valid, losses, test,
      seconds, cpu_seconds, parameters, host, device) = row  # fmt: skip
-    for value, kind in zip(row, (int, str, int, *[str] * 3, int, *[str] * 4, (float, type(None)), float, float, int, str, str)):
-        if not isinstance(value, kind):
-            raise ValueError(f"{value!r:.50} stands where another kind of value does")
-    if not 0 <= cell < cells.cell_count() or (json.loads(operations), edges) != (list(cells.cell(cell)[0]), cells.cell(cell)[1]):
+    if not 0 <= cell < cells.cell_count():
+        raise ValueError("there is no cell of that index")
+    if (tuple(json.loads(operations)), edges) != cells.cell(cell):
         raise ValueError("its index and its cell do not belong together")
     if outcome not in OUTCOMES or not 0 <= seed < MOST_SEEDS or parameters < 1:
         raise ValueError("its outcome, seed or parameters cannot be")
     recipe = Recipe.from_json(recipe)
     valid, losses = _numbers(valid), _numbers(losses)
-    if len(valid) != len(losses) or len(valid) > recipe.epochs or (outcome == TRAINED) != (len(valid) == recipe.epochs):
+    complete = len(valid) == recipe.epochs
+    if len(valid) != len(losses) or len(valid) > recipe.epochs or outcome == TRAINED and not complete:
         raise ValueError("it has not as many accuracies as epochs")
-    accuracies = (*valid, *(() if test is None else (test,)))
-    if not all(0 <= accuracy <= 1 for accuracy in accuracies) or not all(0 <= s < math.inf for s in (seconds, cpu_seconds)):
-        raise ValueError("it has accuracies outside 0 to 1, or no seconds")
+    if not all(0 <= accuracy <= 1 for accuracy in (*valid, test or 0.0)):
+        raise ValueError("it has accuracies outside 0 to 1")
+    if not all(0 <= s < math.inf for s in (seconds, cpu_seconds)):
+        raise ValueError("its seconds cannot be")
     return Training(
         cell, recipe, data_name, data, seed, outcome, reason, valid, losses, test,
         seconds, cpu_seconds, parameters, host, device,
