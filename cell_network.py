@@ -15,7 +15,12 @@ from nasbench_dataset import cells  # noqa: E402
 
 
 def build(
-    cell: Cell, shape: NetworkShape, momentum: float = 0.997, epsilon: float = 1e-5, weight_decay: float = 0.0
+    cell: Cell,
+    shape: NetworkShape,
+    weights: Weights,
+    momentum: float = 0.997,
+    epsilon: float = 1e-5,
+    weight_decay: float = 0.0,
 ) -> keras.Model:
     """The model of a cell without dangling vertices; images (normalised) to logits.
 
@@ -23,6 +28,8 @@ def build(
     ----------
     cell : (operations, edges)
     shape : NetworkShape
+    weights : dict of arrays
+        ``cell_layers.initial_weights``, or those of a training.
     momentum, epsilon : float
         Of batch normalisation.
     weight_decay : float
@@ -38,7 +45,13 @@ def build(
 
     def convolution(name: str, kernel: int, channels: int, x):
         x = keras.layers.Conv2D(
-            channels, kernel, padding="same", use_bias=False, name=name, kernel_regularizer=regularizer
+            channels,
+            kernel,
+            padding="same",
+            use_bias=False,
+            name=name,
+            kernel_initializer="zeros",  # given below; Keras would compile an initializer for every shape
+            kernel_regularizer=regularizer,
         )(x)
         x = keras.layers.BatchNormalization(
             momentum=momentum,
@@ -59,9 +72,16 @@ def build(
         x = _cell(name, cell, channels, x, convolution)
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     head = keras.layers.Dense(
-        shape.classes, name="head", kernel_regularizer=regularizer, bias_regularizer=regularizer
+        shape.classes,
+        name="head",
+        kernel_initializer="zeros",
+        kernel_regularizer=regularizer,
+        bias_regularizer=regularizer,
     )
-    return keras.Model(inputs, head(x))
+    model = keras.Model(inputs, head(x))
+    for name, variable in variables(model).items():
+        variable.assign(weights[name])
+    return model
 
 
 def _cell(name: str, cell: Cell, channels: list[int], x, convolution):
@@ -93,7 +113,7 @@ def _cell(name: str, cell: Cell, channels: list[int], x, convolution):
     return direct if joined is None else keras.layers.Add(name=f"{name}_sum_{output}")([joined, direct])
 
 
-def _variables(model: keras.Model) -> dict[str, "keras.Variable"]:
+def variables(model: keras.Model) -> dict[str, "keras.Variable"]:
     """Every weight under its name in ``cell_layers``."""
     found = {}
     for layer in model.layers:
@@ -108,12 +128,6 @@ def _variables(model: keras.Model) -> dict[str, "keras.Variable"]:
     return found
 
 
-def set_weights(model: keras.Model, weights: Weights) -> None:
-    """Give a model all its weights, under the names of ``cell_layers``; KeyError if one is missing."""
-    for name, variable in _variables(model).items():
-        variable.assign(weights[name])
-
-
 def get_weights(model: keras.Model) -> Weights:
     """The weights of a model, under the names of ``cell_layers``."""
-    return {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in _variables(model).items()}
+    return {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in variables(model).items()}

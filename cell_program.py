@@ -387,26 +387,26 @@ def epoch(program: Program, state: State, graph: Graph, variant: Array, data: Im
 
     def run(share: int, state: State, *inputs: Any):
         narrow, wide = array_shapes(program, share), array_shapes(program, 1)
-        state, value, right = _epoch(program, share, _resized(state, narrow), *inputs)
-        return _resized(state, wide), value, right
+        state, value, right = _epoch(program, share, resized(state, narrow), *inputs)
+        return resized(state, wide), value, right
 
     variants = [partial(run, share) for share in range(1, min(SHARES, max(program.inner, 1)) + 1)]
     return lax.switch(variant, variants, state, graph, data, order, batches)
 
 
-def _resized(state: State, shapes: tuple[dict[str, tuple], dict[str, tuple]]) -> State:
+def resized(state: State, shapes: tuple[dict[str, tuple], dict[str, tuple]]) -> State:
     """The state with every array cut, or filled with zeros, to a shape."""
 
-    def resized(arrays: Arrays, shapes: dict[str, tuple]) -> Arrays:
+    def fit(arrays: Arrays, shapes: dict[str, tuple]) -> Arrays:
         cut = {name: a[tuple(slice(0, n) for n in shapes[name])] for name, a in arrays.items()}
         return {name: jnp.pad(a, [(0, n - m) for n, m in zip(shapes[name], a.shape)]) for name, a in cut.items()}
 
     trained, averages = shapes
     return State(
-        resized(state.trained, trained),
-        resized(state.averages, averages),
-        resized(state.first, trained),
-        resized(state.second, trained),
+        fit(state.trained, trained),
+        fit(state.averages, averages),
+        fit(state.first, trained),
+        fit(state.second, trained),
         state.steps,
     )
 

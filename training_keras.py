@@ -16,10 +16,10 @@ from recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
 
 
-def model_for(cell: Cell, shape: NetworkShape, recipe: Recipe, steps: int) -> keras.Model:
+def model_for(cell: Cell, shape: NetworkShape, weights: Weights, recipe: Recipe, steps: int) -> keras.Model:
     """The compiled model of a cell; ``steps``: of an epoch."""
     model = cell_network.build(
-        cell, shape, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, recipe.weight_decay
+        cell, shape, weights, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, recipe.weight_decay
     )
     rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * steps)
     if recipe.optimizer == "adam":
@@ -57,10 +57,10 @@ class Run:
         self, cell: Cell, shape: NetworkShape, recipe: Recipe, data: Data, generators: Generators, limit: float
     ):
         self.recipe, self.data, self.end = recipe, data, time.perf_counter() + limit
-        weights, self.rng = generators
+        first, self.rng = generators
         self.batch = min(recipe.batch, len(data.train.labels))
-        self.model = model_for(cell, shape, recipe, len(data.train.labels) // self.batch)
-        cell_network.set_weights(self.model, initial_weights(cell, shape, weights))
+        weights = initial_weights(cell, shape, first)
+        self.model = model_for(cell, shape, weights, recipe, len(data.train.labels) // self.batch)
 
     def _batches(self, epoch: Epoch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for chosen, moved, mirrored in zip(epoch.chosen, epoch.moved, epoch.mirrored):
