@@ -4,9 +4,10 @@ A training is found by cell, recipe, digest of the data, and seed. Several proce
 ``put`` has returned from is on the disk: a killed process or a full disk takes nothing of it away.
 
 A file is trusted with nothing: its schema has to be exactly ours (so no triggers or views), and every row is checked
-when it is read. Nothing of it is executed.
+when it is read, against its checksum and for what a training can be. Nothing of it is executed.
 """
 
+import hashlib
 import json
 import math
 import sqlite3
@@ -27,12 +28,12 @@ SCHEMA = (
     "cell INTEGER NOT NULL, operations TEXT NOT NULL, edges INTEGER NOT NULL, recipe TEXT NOT NULL,"
     " data_name TEXT NOT NULL, data TEXT NOT NULL, seed INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,"
     " valid TEXT NOT NULL, losses TEXT NOT NULL, test REAL, seconds REAL NOT NULL, cpu_seconds REAL NOT NULL,"
-    " parameters INTEGER NOT NULL, host TEXT NOT NULL, device TEXT NOT NULL,"
+    " parameters INTEGER NOT NULL, host TEXT NOT NULL, device TEXT NOT NULL, checksum TEXT NOT NULL,"
     " PRIMARY KEY (cell, recipe, data, seed))"
 )
 COLUMNS = (
     "cell, operations, edges, recipe, data_name, data, seed, outcome, reason, valid, losses, test, seconds,"
-    " cpu_seconds, parameters, host, device"
+    " cpu_seconds, parameters, host, device, checksum"
 )
 
 NEW_VALUES = ", ".join(f"excluded.{name}" for name in COLUMNS.split(", "))  # of a row that is there already
@@ -130,6 +131,7 @@ class TrainingStore:
             json.dumps(training.losses), training.test, training.seconds, training.cpu_seconds, training.parameters,
             training.host, training.device,
         )  # fmt: skip
+        row = (*row, _checksum(row))
         self._training(row)  # what could not be read is not written
         with self._told():
             self.connection.execute(
@@ -184,15 +186,22 @@ class TrainingStore:
             ) from error
 
 
-_KINDS = (int, str, int, str, str, str, int, str, str, str, str, (float, type(None)), float, float, int, str, str)
+_KINDS = (int, str, int, str, str, str, int, str, str, str, str, (float, type(None)), float, float, int, str, str, str)
+
+
+def _checksum(row: tuple) -> str:
+    """What tells damage inside of a row, which SQLite does not notice. It is no protection from forgers."""
+    return hashlib.sha256(repr(row).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _read(row: tuple) -> Training:
     """The training in a row; ValueError, TypeError, IndexError or InputError with what is wrong with it."""
     if not all(isinstance(value, kind) for value, kind in zip(row, _KINDS)):
         raise ValueError("it has numbers where text should be, or text where numbers should be")
+    if _checksum(row[:-1]) != row[-1]:
+        raise ValueError("it is not as it was written")
     (cell, operations, edges, recipe, data_name, data, seed, outcome, reason, valid, losses, test,
-     seconds, cpu_seconds, parameters, host, device) = row  # fmt: skip
+     seconds, cpu_seconds, parameters, host, device, _) = row  # fmt: skip
     if not 0 <= cell < cells.cell_count():
         raise ValueError("there is no cell of that index")
     if (tuple(json.loads(operations)), edges) != cells.cell(cell):
