@@ -295,7 +295,9 @@ def _augmented(program: Program, images: Array, moved: Array, mirrored: Array) -
     return images
 
 
-def _update(program: Program, rate: Array, steps: Array, gradient: Array, values: Array, first: Array, second: Array):
+def update(
+    program: Program, rate: Array, steps: Array, gradient: Array, values: Array, first: Array, second: Array
+) -> tuple[Array, Array, Array]:
     """Values and moments after a step of the optimizer, as Keras makes it; ``steps`` counts this one."""
     gradient = gradient + program.weight_decay * values
     if program.optimizer == "adam":
@@ -334,7 +336,7 @@ def _epoch(program: Program, share: int, state: State, graph: Graph, data: Image
         gradient, seen = ravel_pytree(gradient)[0], ravel_pytree(seen)[0]
         if program.weight_decay:  # what the optimizer adds to the gradient is the gradient of this
             value = value + 0.5 * program.weight_decay * (values * values).sum()
-        values, *both = _update(program, drawn.rates, steps + 1, gradient, values, first, second)
+        values, *both = update(program, drawn.rates, steps + 1, gradient, values, first, second)
         averages = program.momentum * averages + (1 - program.momentum) * seen
         return (values, averages, tuple(both), steps + 1), value
 

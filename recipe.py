@@ -91,7 +91,9 @@ class Recipe:
             If it is anything else.
         """
         try:
-            values = json.loads(text[: LONGEST_RECIPE + 1])
+            if len(text) > LONGEST_RECIPE:
+                raise ValueError(f"it has {len(text):,} characters")
+            values = json.loads(text)
             if not isinstance(values, dict) or values.keys() != {field.name for field in fields(Recipe)}:
                 raise ValueError("it has other fields")
             return Recipe(**values)
@@ -133,7 +135,7 @@ _LIMITS = (  # name, smallest, largest; whole numbers where the smallest is one
     ("cells", 1, 100),
     ("epochs", 1, 100_000),
     ("batch", 1, 65_536),
-    ("learning_rate", 0.0, 1000.0),
+    ("learning_rate", 0.0, 1e30),
     ("rmsprop_epsilon", 0.0, 1000.0),
     ("weight_decay", 0.0, 1.0),
     ("batch_norm_momentum", 0.0, 1.0),

@@ -21,13 +21,16 @@ def model_for(cell: Cell, shape: NetworkShape, weights: Weights, recipe: Recipe,
     model = cell_network.build(
         cell, shape, weights, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, recipe.weight_decay
     )
+    model.compile(optimizer_for(recipe, steps), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe; ``steps``: of an epoch."""
     rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * steps)
     if recipe.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate)
-    else:
-        optimizer = keras.optimizers.RMSprop(rate, rho=0.9, momentum=0.9, epsilon=recipe.rmsprop_epsilon)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
+        return keras.optimizers.Adam(rate)
+    return keras.optimizers.RMSprop(rate, rho=0.9, momentum=0.9, epsilon=recipe.rmsprop_epsilon)
 
 
 def _normalised(images: np.ndarray, scaling: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -79,13 +82,14 @@ class Run:
             right += int((scores[: len(labels)].argmax(1) == labels).sum())
         return right / len(part.labels)
 
-    def _check_time(self, *_: object) -> None:
+    def _check_time(self, batch: int, logs: dict | None = None) -> None:
+        """A callback of Keras."""
         if time.perf_counter() > self.end:
             raise TimeoutError
 
     def epochs(self) -> Iterator[tuple[float, float, float | None]]:
         """Loss, validation accuracy and, after the last epoch, test accuracy of every epoch."""
-        watch = keras.callbacks.LambdaCallback(on_train_batch_end=self._check_time)
+        watch = keras.callbacks.LambdaCallback(on_train_batch_begin=self._check_time)
         for number in range(1, self.recipe.epochs + 1):
             epoch = Epoch(self.recipe, len(self.data.train.labels), self.rng)
             steps = len(epoch.chosen)

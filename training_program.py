@@ -1,7 +1,7 @@
 """Trainings by the one compiled program (``cell_program``): the engine ``program`` of a recipe."""
 
 from functools import lru_cache
-from typing import Iterator
+from typing import Callable, Iterator
 
 import jax
 import numpy as np
@@ -45,26 +45,33 @@ def on_device(data: Data, batch: int) -> tuple[Images, int]:
     return Images(*map(jax.device_put, arrays)), len(parts[0][1]) // batch
 
 
+def _compiled(program: Program, data: Data) -> Callable:
+    """The program, compiled for as many images of that type."""
+    images, _ = on_device(data, program.batch)
+    return _compiled_for(program, tuple((array.shape, array.dtype) for array in images))
+
+
+def _like(shape: tuple[int, ...], dtype: type) -> jax.ShapeDtypeStruct:
+    """Stands for an array where only its shape and type count."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
 @lru_cache(maxsize=32)
-def _compiled(program: Program, data: Data):
-    """The program, compiled for some data."""
-    images, batches = on_device(data, program.batch)
-    steps = len(data.train.labels) // program.batch
-
-    def like(shape, dtype):
-        return jax.ShapeDtypeStruct(shape, dtype)
-
+def _compiled_for(program: Program, images: tuple) -> Callable:
+    """The program, compiled for images of these shapes and types."""
+    images = Images(*(_like(*array) for array in images))
+    steps = images.train.shape[0] // program.batch
     arrays = cell_program.array_shapes(program)
-    floats = [{name: like(shape, np.float32) for name, shape in some.items()} for some in arrays]
-    state = cell_program.State(floats[0], floats[1], floats[0], floats[0], like((), np.int32))
+    floats = [{name: _like(shape, np.float32) for name, shape in some.items()} for some in arrays]
+    state = cell_program.State(floats[0], floats[1], floats[0], floats[0], _like((), np.int32))
     order = Order(
-        like((steps, program.batch), np.int32),
-        like((steps, program.batch, 2), np.int32),
-        like((steps, program.batch), bool),
-        like((steps,), np.float32),
+        _like((steps, program.batch), np.int32),
+        _like((steps, program.batch, 2), np.int32),
+        _like((steps, program.batch), bool),
+        _like((steps,), np.float32),
     )
     graph = cell_program.graph(cell_program.any_cell(program.vertices), program.shape)
-    number = like((), np.int32)
+    number = _like((), np.int32)
     return cell_program.compiled(program).lower(state, graph, number, images, order, number).compile()
 
 

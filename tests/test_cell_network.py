@@ -1,4 +1,4 @@
-"""The network of a cell: parameters, the Keras model against plain numpy, the compiled program against the Keras model."""
+"""The network of a cell: parameters, the Keras model against plain numpy, the compiled program against the model."""
 
 import random
 from functools import partial
@@ -168,7 +168,7 @@ def test_images_too_small_to_be_halved_that_often_are_refused():
 
 # --- the compiled program against the model ---------------------------------------------------
 
-ONE_STACK = NetworkShape(size=5, colours=2, classes=3, channels=5, stacks=1, cells_per_stack=1)  # the rest: test_training
+ONE_STACK = NetworkShape(size=5, colours=2, classes=3, channels=5, stacks=1, cells_per_stack=1)  # two: test_training
 QUICK = {"xla_backend_optimization_level": 0}  # what is compiled runs once
 
 
@@ -196,7 +196,8 @@ def of_program(cell, weights: dict, images: np.ndarray, labels: np.ndarray):
 def of_model(cell, weights: dict, images: np.ndarray, labels: np.ndarray):
     """Logits, loss and gradients by the Keras model."""
     model = cell_network.build(cell, ONE_STACK, weights)
-    trained, others = ([v.value for v in some] for some in (model.trainable_variables, model.non_trainable_variables))
+    trained = [v.value for v in model.trainable_variables]
+    others = [v.value for v in model.non_trainable_variables]
 
     def both(trained, images, labels):
         def loss(trained):
@@ -212,7 +213,7 @@ def of_model(cell, weights: dict, images: np.ndarray, labels: np.ndarray):
     return scores, loss, named
 
 
-@pytest.mark.parametrize("cell", some_cells(8, seed=6, vertices=(7, 5, 5, 4)))
+@pytest.mark.parametrize("cell", some_cells(8, seed=6, vertices=(7, *[5] * 7)))
 def test_logits_and_gradients_of_the_program_are_those_of_the_model(cell):
     rng = np.random.default_rng(7)
     weights = random_weights(cell, ONE_STACK, rng)

@@ -1,6 +1,5 @@
 """Trainings: recipes, data, both engines against each other, failures, and the command that trains many cells."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, assert_refused, run
 
+import cell_program
 import measure_cells
 import training
 import training_data
@@ -17,7 +17,7 @@ import training_program
 from cell_layers import NetworkShape
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.table import load
-from recipe import PAPER, SMALL, Recipe, add_options, from_options
+from recipe import OPTIMIZERS, PAPER, SMALL, Recipe, add_options, from_options
 from training import DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, TRAINED, train
 from training_store import TrainingStore
 
@@ -175,24 +175,35 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
 
 def test_both_engines_train_alike():
     """Whole trainings with everything on: crop, flip, weight decay, two stacks, an odd size, a last batch left out."""
-    content = {name: striped(37, seed, size=5)[name[0] == "y"] for seed, name in enumerate(["x_train", "x_valid"])}
     content = {}
     for seed, part in enumerate(("train", "valid", "test")):
         content[f"x_{part}"], content[f"y_{part}"] = striped(37, seed, size=5)
     data = training_data.make("stripes", content)
-    for optimizer, rate in (("rmsprop", 0.05), ("adam", 0.01)):
-        recipe = Recipe(
-            channels=4, stacks=2, epochs=2, batch=8, optimizer=optimizer, learning_rate=rate, weight_decay=1e-2, crop=1,
-            flip=True,
-        )  # fmt: skip
-        results, weights = [], []
-        for engine in ("program", "keras"):
-            results.append(train(CELL, replace(recipe, engine=engine), data, seed=1, keep=weights.append))
-        assert results[0].outcome == results[1].outcome == TRAINED
-        assert results[0].valid == results[1].valid and results[0].test == results[1].test
-        np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-4)
-        for name, values in weights[0].items():
-            np.testing.assert_allclose(values, weights[1][name], atol=1e-3, err_msg=name)
+    recipe = Recipe(channels=4, stacks=2, epochs=2, batch=8, weight_decay=1e-2, crop=1, flip=True)
+    results, weights = [], []
+    for engine in ("program", "keras"):
+        results.append(train(CELL, replace(recipe, engine=engine), data, seed=1, keep=weights.append))
+    assert results[0].outcome == results[1].outcome == TRAINED
+    assert results[0].valid == results[1].valid and results[0].test == results[1].test
+    np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-4)
+    for name, values in weights[0].items():
+        np.testing.assert_allclose(values, weights[1][name], atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_optimizers_step_as_those_of_keras(optimizer):
+    from training_keras import keras, optimizer_for
+
+    recipe = Recipe(optimizer=optimizer, learning_rate=0.1, epochs=1, rmsprop_epsilon=0.5)
+    rng = np.random.default_rng(0)
+    values, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
+    variable, theirs = keras.Variable(values), optimizer_for(recipe, 3)
+    program = cell_program.Program(NetworkShape(), 5, 8, optimizer, rmsprop_epsilon=0.5)
+    first, second = np.zeros((2, 5), np.float32)
+    for step, (gradient, rate) in enumerate(zip(gradients, recipe.learning_rates(3)[0]), 1):
+        theirs.apply([gradient], [variable])
+        values, first, second = cell_program.update(program, rate, np.int32(step), gradient, values, first, second)
+        np.testing.assert_allclose(values, variable, rtol=1e-5)
 
 
 def test_a_training_is_the_same_for_the_same_seed_and_another_for_another(data):
@@ -209,10 +220,12 @@ def test_stripes_are_learnt_and_every_epoch_is_told_without_test_accuracy(data):
 
 
 def test_one_program_serves_all_cells_of_a_vertex_count(data):
-    training_program._compiled.cache_clear()
-    for cell in (1, 3, 5):
+    train(cells.cell(1), TINY, data, 0)
+    before = training_program._compiled_for.cache_info()
+    for cell in (2, 3, 4, 5, 6):
         assert train(cells.cell(cell), TINY, data, 0).outcome == TRAINED
-    assert training_program._compiled.cache_info().misses == 1
+    after = training_program._compiled_for.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 5)
 
 
 def test_a_cell_is_trained_in_its_stored_form(data):
@@ -222,21 +235,26 @@ def test_a_cell_is_trained_in_its_stored_form(data):
 
 
 def test_data_without_a_test_part_give_no_test_accuracy():
-    small = training_data.make("stripes", arrays(x_test=None, y_test=None))
-    assert train(CELL, TINY, small, 0).test is None
+    images, labels = striped(56, 1)  # as many batches as validation and test have together: compiled already
+    untested = training_data.make("stripes", arrays(x_valid=images, y_valid=labels, x_test=None, y_test=None))
+    assert train(CELL, TINY, untested, 0).test is None
 
 
 def test_a_training_that_diverges_is_a_result(data):
-    wild = replace(TINY, optimizer="rmsprop", rmsprop_epsilon=0.0, learning_rate=1000.0, weight_decay=1.0, epochs=30)
-    result = train(CELL, wild, data, 0)
-    assert result.outcome == DIVERGED and "not finite after epoch" in result.reason
-    assert result.accuracy is None and result.test is None and len(result.valid) < 30
+    result = train(CELL, replace(TINY, learning_rate=1e25), data, 0)
+    assert result.outcome == DIVERGED and result.reason == "loss or weights were not finite after epoch 1"
+    assert result.accuracy is None and result.test is None and result.valid == ()
 
 
 def test_a_training_that_is_out_of_time_is_a_result(data):
     result = train(CELL, TINY, data, 0, limit=1e-9)
     assert result.outcome == OUT_OF_TIME and result.reason == "1e-09 s were over after 1 of 2 epochs"
     assert result.accuracy is None and result.test is None and len(result.valid) == 1
+
+
+def test_keras_looks_at_the_time_at_every_step(data):
+    result = train(CELL, replace(TINY, engine="keras"), data, 0, limit=1e-9)
+    assert result.outcome == OUT_OF_TIME and result.reason == "1e-09 s were over within epoch 1 of 2"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +288,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_computed(data, mon
 
 
 def test_training_loads_neither_keras_nor_jax_before_it_trains():
-    code = "import training, training_store, training_data, measure_cells, sys; print({'jax', 'keras'} & set(sys.modules))"
+    code = "import sys, training_store, training_data, measure_cells; print({'jax', 'keras'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout == "set()\n", result.stderr
 

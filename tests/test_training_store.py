@@ -274,9 +274,11 @@ def test_a_store_called_like_sqlites_memory_is_a_file(tmp_path, monkeypatch):
 
 def test_a_store_that_may_not_be_written_is_refused(path, monkeypatch):
     filled(path)
-    monkeypatch.setattr(training_store, "SCHEMA", training_store.SCHEMA)
     connect = sqlite3.connect
-    read_only = lambda name, **options: connect(f"file:{name}?mode=ro", uri=True, **options)  # noqa: E731  (root may write)
+
+    def read_only(name, **options):  # permissions would not keep root from writing
+        return connect(f"file:{name}?mode=ro", uri=True, **options)
+
     monkeypatch.setattr(training_store.sqlite3, "connect", read_only)
     with TrainingStore(path) as store:
         with pytest.raises(InputError, match="may not be written"):
