@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from files import Problem, reason
 
@@ -24,6 +24,7 @@ LONGEST_NUMBER = 30  # digits
 WRONG, INTERRUPTED = 2, 130
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 ALARM = getattr(signal, "SIGALRM", None)  # Windows has none
+OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|OOM|allocate memory")  # as the backends put it
 AGAIN_SECONDS = 0.5  # from an interruption to the next try, if need be
 PACKAGES = {"sklearn": "scikit-learn"}  # what to install, where it is not called as the module
 
@@ -50,8 +51,9 @@ class Screen:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
 
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
+    def __getattr__(self, name: str) -> Any:
+        """Whether it is a terminal, its width and letters."""
+        return getattr(sys.stderr, name)
 
 
 def filled(text: str) -> str:
@@ -155,10 +157,12 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
         message = str(error)
     except ImportError as error:
         message = _missing(error)
-    except MemoryError:
-        message = "there is not enough memory for this"
     except OSError as error:  # most are told of in better words than these
         message = f"{reason(error)}: {error.filename or 'a file'} cannot be used"
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        message = f"there is not enough memory ({reason(error)}); take a smaller batch or network"
     _complain(f"{Path(sys.argv[0]).name}: {message}")
     return WRONG
 

@@ -101,11 +101,17 @@ def test_hangup_is_ignored_under_nohup(small):
         ("raise ModuleNotFoundError(name='sklearn.datasets')", "pip install scikit-learn"),
         ("raise ImportError('it is broken')", "it is broken"),
         ("raise MemoryError", "not enough memory"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 400 bytes.')", "400 bytes"),
         ("open('x' * 5000)", "File name too long"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(small, line, words):
     one_line(small(line), words)
+
+
+def test_error_of_a_program_is_not_hidden(small):
+    done = small("raise RuntimeError('a bug')")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "a bug" in done.stderr
 
 
 def test_letters_that_a_terminal_lacks_are_no_reason_to_fail(small):

@@ -9,6 +9,7 @@ import sys
 import time
 
 import alphax1
+import h5py
 import numpy as np
 import pytest
 from alphax1 import arrays, compiling_once, describe, history, picture, script, state
@@ -142,10 +143,15 @@ def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, caps
     short.write_bytes((trained / "best.weights.h5").read_bytes()[:5000])
     (tmp_path / "short.json").write_bytes((trained / "best.json").read_bytes())
     (tmp_path / "checkpoint.npz").write_bytes(b"PK")
+    shutil.copy(trained / "best.weights.h5", tmp_path / "nan.weights.h5")
+    shutil.copy(trained / "best.json", tmp_path / "nan.json")
+    with h5py.File(tmp_path / "nan.weights.h5", "r+") as content:
+        content["layers/conv2d/vars/0"][0, 0, 0, 0] = math.nan
     testing = ["--data", digits / "test.npz", "--weights"]
     for main, arguments, words in (
         (model_test.main, [*testing, short], "short.weights.h5 does not hold"),
         (model_test.main, [*testing, tmp_path / "x"], "x.json"),
+        (model_test.main, [*testing, tmp_path / "nan.weights.h5"], "nan.weights.h5 holds weights that are not finite"),
         (model_test.main, ["--batch-size", 0], "--batch-size is 0"),
         *((model_test.main, [name, ""], f"{name}: it is empty") for name in ("--weights", "--genotype", "--data")),
         (model_test.main, ["--weights", "net.keras", "--genotype", trained / "best.json"], "no NAME.weights.h5"),
