@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python measure_cells.py``; returns the exit status."""
     parser = command.Parser(prog="python measure_cells.py", description="Train many cells and keep the results.")
     parser.add_argument("--store", required=True, help="the store of trainings to fill")
-    parser.add_argument("--data", default="digits", help="digits, cifar10 or an .npz file")
+    parser.add_argument("--data", default="digits", help="digits, noisy-digits, cifar10 or an .npz file")
     parser.add_argument("--max-vertices", type=int, choices=range(2, 8), default=5, help="of the cells")
     parser.add_argument("--seeds", type=command.whole_number(1), default=3, help="trainings of each cell")
     parser.add_argument("--workers", type=command.whole_number(0), default=1, help="processes; 0 trains nothing")
