@@ -4,7 +4,8 @@ By default all 2,532 cells of up to 5 vertices, three seeds each, by the recipe 
 all cells with the first seed, in random order, then all with the second, and so on, so that what is done at any moment
 is a fair sample. What is in the store is not trained again: a run that was ended goes on where it was.
 
-``--table`` then writes the means as a table that the searches take with ``--dataset``.
+In the end the command says how far cells and seeds scatter: ``--sample 30 --seeds 2`` tries out what a recipe can tell
+apart. ``--table`` writes the means as a table that the searches take with ``--dataset``.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import multiprocessing
 import os
 import random
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable
@@ -30,13 +33,34 @@ TOLD_EVERY = 60.0  # seconds between two lines of progress
 XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
-def to_do(store: TrainingStore, recipe: Recipe, data: Data, vertices: int, seeds: int) -> list[tuple[int, int]]:
-    """The ``(cell index, seed)`` that the store lacks, seed by seed, the cells of each in an order of its own."""
-    there = store.trained(recipe, data.digest)
+def wanted(vertices: int, seeds: int, sample: int | None = None) -> list[tuple[int, int]]:
+    """The ``(cell index, seed)`` of all cells, or of a random sample, seed by seed, each time in another order."""
     order = random.Random(ORDER_SEED)
     count = cells.cell_count(vertices)
-    wanted = [(cell, seed) for seed in range(seeds) for cell in order.sample(range(count), count)]
-    return [pair for pair in wanted if pair not in there]
+    chosen = order.sample(range(count), min(sample or count, count))
+    return [(cell, seed) for seed in range(seeds) for cell in order.sample(chosen, len(chosen))]
+
+
+def scatter(trainings: list[Training]) -> str:
+    """How far validation accuracies scatter between cells and between the seeds of a cell, in one line.
+
+    Cells count that have been trained with every seed. The scatter between cells is that of their means, less what the
+    seeds bring into it; the rank correlation is the mean of those of two seeds each.
+    """
+    runs = {(t.cell, t.seed): t.accuracy for t in trainings if t.outcome == TRAINED}
+    seeds = sorted({seed for _, seed in runs})
+    whole = [cell for cell, seed in runs if seed == seeds[0] and all((cell, other) in runs for other in seeds)]
+    if len(seeds) < 2 or len(whole) < 3:
+        return "too few trainings to say how far seeds scatter"
+    values = np.array([[runs[cell, seed] for cell in whole] for seed in seeds])
+    between_seeds = values.var(axis=0, ddof=1).mean()
+    between_cells = max(values.mean(axis=0).var(ddof=1) - between_seeds / len(seeds), 0)
+    alike = [spearmanr(values[i], values[j]).statistic for i, j in combinations(range(len(seeds)), 2)]
+    return (
+        f"{len(whole):,} cells, {len(seeds)} seeds: mean {values.mean():.4f}, best {values.mean(axis=0).max():.4f},"
+        f" deviation between cells {between_cells**0.5:.4f}, between seeds {between_seeds**0.5:.4f},"
+        f" rank correlation of two seeds {np.mean(alike):.2f}"
+    )
 
 
 def work(path: str, data_name: str, recipe: Recipe, pairs: list[tuple[int, int]], worker: int) -> None:
@@ -127,8 +151,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python measure_cells.py``; returns the exit status."""
     parser = command.Parser(prog="python measure_cells.py", description="Train many cells and keep the results.")
     parser.add_argument("--store", required=True, help="the store of trainings to fill")
-    parser.add_argument("--data", default="digits", help="digits, cifar10 or an .npz file")
+    parser.add_argument("--data", default="digits", help="digits, noisy-digits, cifar10 or an .npz file")
     parser.add_argument("--max-vertices", type=int, choices=range(2, 8), default=5, help="of the cells")
+    parser.add_argument("--sample", type=command.whole_number(1), default=argparse.SUPPRESS, help="only so many of them")
     parser.add_argument("--seeds", type=command.whole_number(1), default=3, help="trainings of each cell")
     parser.add_argument("--workers", type=command.whole_number(0), default=1, help="processes; 0 trains nothing")
     parser.add_argument("--table", default=argparse.SUPPRESS, help="write the means of what is there as a table")
@@ -136,14 +161,18 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     recipe, data, vertices = from_options(options), load(options.data), options.max_vertices
     check(cells.cell(cells.cell_count(vertices) - 1), recipe, data, 0)  # told once, before any worker starts
+    pairs = wanted(vertices, options.seeds, getattr(options, "sample", None))
     with TrainingStore(options.store) as store:
-        missing = to_do(store, recipe, data, vertices, options.seeds)
+        there = store.trained(recipe, data.digest)
+    missing = [pair for pair in pairs if pair not in there]
     print(f"{len(missing):,} trainings to do; {printable(data.name)} {data.digest}; {recipe.canonical()}", flush=True)
     if missing and options.workers and not train_all(options.store, options.data, recipe, missing, options.workers):
         return 1
+    with TrainingStore(options.store) as store:
+        known = set(pairs)
+        trainings = [t for t in store if (t.recipe, t.data) == (recipe, data.digest) and (t.cell, t.seed) in known]
+    print(scatter(trainings))
     if hasattr(options, "table"):
-        with TrainingStore(options.store) as store:
-            trainings = [t for t in store if (t.recipe, t.data) == (recipe, data.digest) and t.seed < options.seeds]
         save(table := table_of(trainings, vertices), options.table)
         print(f"{options.table}: {Path(options.table).stat().st_size:,} bytes; {table.describe()}")
     return 0

@@ -91,10 +91,13 @@ def stored(cell: Cell) -> tuple[int, Cell]:
     InputError
         If it is no cell of NAS-Bench-101.
     """
-    form = cells.stored_form(*cell) if cell[1] >= 0 else None
+    operations, edges = cell
+    known = len(operations) + 2 <= cells.MAX_VERTICES and set(operations) <= set(range(len(cells.OPERATIONS)))
+    form = cells.stored_form(operations, edges) if known and edges >= 0 else None
     if form is None:
         raise InputError(
-            "that is no cell of NAS-Bench-101 (input connected to output, at most 9 edges), so it cannot be trained"
+            "that is no cell of NAS-Bench-101 (at most 7 vertices and 9 edges, input connected to output, operations"
+            f" of {len(cells.OPERATIONS)}), so it cannot be trained"
         )
     return cells.index(*form), form
 

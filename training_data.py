@@ -1,6 +1,7 @@
 """Images to train cells on, in three parts: training, validation (what a search sees) and test (what it does not).
 
 ``digits``: scikit-learn's handwritten digits, 8 x 8 grey pixels, 10 classes, 599 images in each part, taken in turn.
+``noisy-digits``: the same under noise, so that the best cells are not all near 100 % and can be told apart.
 ``cifar10``: 40,000 / 10,000 / 10,000 images of 32 x 32 pixels, the parts of NAS-Bench-101 (Ying et al. 2019).
 Anything else is the path of an .npz file with ``x_train``, ``y_train`` and, where they are at hand, ``x_valid``,
 ``y_valid``, ``x_test``, ``y_test``. Without a validation part, every fifth training image is taken for it.
@@ -20,6 +21,7 @@ from nasbench_dataset.files import printable
 PARTS = ("train", "valid", "test")
 DIGITS_MAXIMUM = 16  # of a pixel, as scikit-learn stores it
 CIFAR10_TRAINING = 40_000  # images; the other 10,000 of CIFAR-10's training part are for validation
+NOISE, NOISE_SEED = 0.2, 0  # deviation of what is added to each pixel of noisy-digits, of the range of pixels
 VALIDATION_EVERY = 5  # every fifth training image, where a file has no validation part
 MOST_CLASSES = 10_000
 LARGEST_FILE = 64 << 30  # bytes of an array, unpacked
@@ -74,14 +76,14 @@ class Data:
 
 
 def load(name: str) -> Data:
-    """``digits``, ``cifar10`` or the data in an .npz file.
+    """``digits``, ``noisy-digits``, ``cifar10`` or the data in an .npz file.
 
     Raises
     ------
     InputError
         If they cannot be had, or are not images and labels as described above.
     """
-    known = {"digits": _digits, "cifar10": _cifar10}
+    known = {"digits": _digits, "noisy-digits": lambda: _digits(NOISE), "cifar10": _cifar10}
     return known[name]() if name in known else _from_file(Path(name))
 
 
@@ -161,17 +163,18 @@ def _split(name: str, train: Part) -> tuple[Part, Part]:
     return Part(train.images[~held], train.labels[~held]), Part(train.images[held], train.labels[held])
 
 
-def _digits() -> Data:
+def _digits(noise: float = 0.0) -> Data:
     try:
         from sklearn.datasets import load_digits  # here, since only these data need scikit-learn
     except ImportError as error:
         raise InputError("digits needs scikit-learn; pip install -r requirements.txt") from error
     digits = load_digits()
-    images = np.rint(digits.images * (255 / DIGITS_MAXIMUM)).astype(np.uint8)
+    added = np.random.RandomState(NOISE_SEED).normal(0, noise, digits.images.shape)  # its draws are frozen for ever
+    images = np.rint(np.clip(digits.images / DIGITS_MAXIMUM + added, 0, 1) * 255).astype(np.uint8)
     arrays = {}
     for place, part in enumerate(PARTS):
         arrays[f"x_{part}"], arrays[f"y_{part}"] = images[place::3], digits.target[place::3].astype(np.int32)
-    return make("digits", arrays)
+    return make("noisy-digits" if noise else "digits", arrays)
 
 
 def _cifar10() -> Data:
@@ -201,7 +204,9 @@ def _from_file(path: Path) -> Data:
             wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
             arrays = {key: content[key] for key in wanted if key in content.files}
     except FileNotFoundError as error:
-        raise InputError(f"there is no {path}; data are digits, cifar10 or the path of an .npz file") from error
+        raise InputError(
+            f"there is no {path}; data are digits, noisy-digits, cifar10 or the path of an .npz file"
+        ) from error
     except Exception as error:  # whatever zipfile and NumPy raise on a damaged file
         raise InputError(
             f"{path} cannot be read as .npz ({printable(error, 200)}); make it anew with numpy.savez"

@@ -1,5 +1,6 @@
 """Trainings: recipes, data, both engines against each other, failures, and the command that trains many cells."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from cell_layers import NetworkShape
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.table import load
 from recipe import OPTIMIZERS, PAPER, SMALL, Recipe, add_options, from_options
-from training import DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, TRAINED, train
+from training import DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, TRAINED, Training, train
 from training_store import TrainingStore
 
 TINY = Recipe(channels=4, stacks=1, epochs=2, batch=8)
@@ -274,7 +275,9 @@ def test_a_training_without_memory_is_a_result(data, monkeypatch, error):
 @pytest.mark.parametrize(
     "cell, recipe, seed, words",
     [
-        ((), TINY, 0, "no cell of NAS-Bench-101"),
+        (((), 0), TINY, 0, "no cell of NAS-Bench-101"),
+        (((3,), cells.edge_bit(0, 1) | cells.edge_bit(1, 2)), TINY, 0, "no cell of NAS-Bench-101"),
+        (((0,) * 6, sum(cells.edge_bit(x, x + 1) for x in range(7))), TINY, 0, "no cell of NAS-Bench-101"),
         (CELL, replace(TINY, stacks=4), 0, "images of 4 x 4 pixels cannot be halved 3 times"),
         (cells.cell(2531), replace(TINY, channels=1), 0, "channels cannot be shared"),
         (CELL, TINY, -1, "a seed is a whole number"),
@@ -284,7 +287,7 @@ def test_a_training_without_memory_is_a_result(data, monkeypatch, error):
 def test_what_cannot_be_trained_is_refused_before_anything_is_computed(data, monkeypatch, cell, recipe, seed, words):
     monkeypatch.setattr(training, "_engine", None)
     with pytest.raises(InputError, match=words):
-        train(cell or ((), 0), recipe, data, seed)
+        train(cell, recipe, data, seed)
 
 
 def test_training_loads_neither_keras_nor_jax_before_it_trains():
@@ -296,15 +299,31 @@ def test_training_loads_neither_keras_nor_jax_before_it_trains():
 # --- many cells -------------------------------------------------------------------------------
 
 
-def test_missing_trainings_are_all_cells_seed_by_seed_in_an_order_of_their_own(tmp_path, data):
-    with TrainingStore(tmp_path / "store.sqlite") as store:
-        store.put(train(CELL, TINY, data, 0))
-        missing = measure_cells.to_do(store, TINY, data, 3, 2)
-        again = measure_cells.to_do(store, TINY, data, 3, 2)
-    assert missing == again
-    assert sorted(missing) == sorted((cell, seed) for cell in range(7) for seed in range(2) if (cell, seed) != (3, 0))
-    assert [seed for _, seed in missing] == [0] * 6 + [1] * 7
-    assert [cell for cell, seed in missing if seed] != sorted(range(7))
+def test_all_cells_are_wanted_seed_by_seed_in_an_order_of_their_own():
+    pairs = measure_cells.wanted(4, 2)
+    assert pairs == measure_cells.wanted(4, 2)
+    assert [seed for _, seed in pairs] == [0] * 91 + [1] * 91
+    orders = [cell for cell, _ in pairs[:91]], [cell for cell, _ in pairs[91:]]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(91)) and len({(*o,) for o in (*orders, range(91))}) == 3
+    sample = measure_cells.wanted(4, 2, 5)
+    assert len(sample) == 10 and {cell for cell, _ in sample[:5]} == {cell for cell, _ in sample[5:]}
+
+
+def made_up(cell: int, seed: int, accuracy: float) -> Training:
+    """A training of which only these three matter."""
+    return Training(cell, TINY, "", "", seed, TRAINED, "", (0.0, accuracy), (), None, 1.0, 1.0, 1, "", "")
+
+
+def test_scatter_is_told_apart_into_that_of_cells_and_that_of_seeds():
+    rng = np.random.default_rng(0)
+    cell = rng.normal(0.5, 0.1, 2_000)
+    some = [made_up(i, seed, cell[i] + rng.normal(0, 0.02)) for i in range(2_000) for seed in range(3)]
+    some.append(made_up(2_001, 0, 9.0))  # not trained with every seed, so it does not count
+    words = measure_cells.scatter(some)
+    between_cells, between_seeds = map(float, re.findall(r"between \w+ ([.\d]+)", words))
+    assert abs(between_cells - 0.1) < 0.005 and abs(between_seeds - 0.02) < 0.001, words
+    assert words.startswith("2,000 cells, 3 seeds") and words.endswith("rank correlation of two seeds 0.96")
+    assert measure_cells.scatter(some[::3]).startswith("too few")
 
 
 def test_measuring_goes_on_where_it_was_and_makes_a_table(tmp_path):
