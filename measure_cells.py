@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable
 from nasbench_dataset.table import Table, save
-from recipe import Recipe, add_options, from_options
+from training_recipe import Recipe, add_options, from_options
 from training import TRAINED, Training, check, train
 from training_data import Data, load
 from training_store import TrainingStore

@@ -15,7 +15,7 @@ import numpy as np
 from cell_layers import Cell, Weights, check_channels, parameter_count
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
-from recipe import Recipe
+from training_recipe import Recipe
 from training_data import Data
 
 TRAINED, DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, CRASHED = OUTCOMES = (

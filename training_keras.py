@@ -12,7 +12,7 @@ import numpy as np
 import cell_network  # chooses the backend of Keras before Keras is imported
 from cell_layers import Cell, NetworkShape, Weights, initial_weights
 from cell_network import keras
-from recipe import Epoch, Generators, Recipe
+from training_recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
 
 

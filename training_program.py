@@ -9,7 +9,7 @@ import numpy as np
 import cell_program
 from cell_layers import Cell, NetworkShape, Weights, initial_weights
 from cell_program import Images, Order, Program
-from recipe import Epoch, Generators, Recipe
+from training_recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
 
 

@@ -18,7 +18,7 @@ from typing import Iterator
 from cell_layers import Cell
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
-from recipe import Recipe
+from training_recipe import Recipe
 from training import MOST_SEEDS, OUTCOMES, TRAINED, Training, stored
 
 APPLICATION, VERSION = 0x414C5058, 1  # "ALPX" in the header of the file, and the version of what is below

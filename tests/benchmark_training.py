@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 import training_data  # noqa: E402
 from cell_layers import initial_weights, input_name, vertex_name  # noqa: E402
 from nasbench_dataset import cells  # noqa: E402
-from recipe import SMALL, Epoch, Recipe  # noqa: E402
+from training_recipe import SMALL, Epoch, Recipe  # noqa: E402
 from training import generators, train  # noqa: E402
 
 WAYS = ("program", "fit jax", "fit torch", "torch")

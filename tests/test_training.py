@@ -18,7 +18,7 @@ import training_program
 from cell_layers import NetworkShape
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.table import load
-from recipe import OPTIMIZERS, PAPER, SMALL, Recipe, add_options, from_options
+from training_recipe import OPTIMIZERS, PAPER, SMALL, Recipe, add_options, from_options
 from training import DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, TRAINED, Training, train
 from training_store import TrainingStore
 

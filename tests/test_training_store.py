@@ -14,7 +14,7 @@ from conftest import ROOT
 
 import training_store
 from nasbench_dataset import InputError, cells
-from recipe import SMALL, Recipe
+from training_recipe import SMALL, Recipe
 from training import CRASHED, TRAINED, Training
 from training_store import TrainingStore
 
