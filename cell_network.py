@@ -4,6 +4,7 @@ Keras is imported here and in ``meta_dnn`` only. The backend is what ``KERAS_BAC
 """
 
 import os
+from functools import partial
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -43,25 +44,7 @@ def build(
     check_channels(cell, shape)
     regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
-    def convolution(name: str, kernel: int, channels: int, x):
-        x = keras.layers.Conv2D(
-            channels,
-            kernel,
-            padding="same",
-            use_bias=False,
-            name=name,
-            kernel_initializer="zeros",  # given below; Keras would compile an initializer for every shape
-            kernel_regularizer=regularizer,
-        )(x)
-        x = keras.layers.BatchNormalization(
-            momentum=momentum,
-            epsilon=epsilon,
-            name=f"{name}_norm",
-            gamma_regularizer=regularizer,
-            beta_regularizer=regularizer,
-        )(x)
-        return keras.layers.ReLU(name=f"{name}_relu")(x)
-
+    convolution = partial(_convolution, momentum, epsilon, regularizer)
     inputs = keras.Input((shape.size, shape.size, shape.colours), name="images")
     x = convolution("stem", 3, shape.channels, inputs)
     stack_before = 0
@@ -82,6 +65,27 @@ def build(
     for name, variable in variables(model).items():
         variable.assign(weights[name])
     return model
+
+
+def _convolution(momentum: float, epsilon: float, regularizer, name: str, kernel: int, channels: int, x):
+    """A convolution of x without bias, its batch normalisation, and ReLU."""
+    x = keras.layers.Conv2D(
+        channels,
+        kernel,
+        padding="same",
+        use_bias=False,
+        name=name,
+        kernel_initializer="zeros",  # given by ``build``; Keras would compile an initializer for every shape
+        kernel_regularizer=regularizer,
+    )(x)
+    x = keras.layers.BatchNormalization(
+        momentum=momentum,
+        epsilon=epsilon,
+        name=f"{name}_norm",
+        gamma_regularizer=regularizer,
+        beta_regularizer=regularizer,
+    )(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def _cell(name: str, cell: Cell, channels: list[int], x, convolution):

@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", required=True, help="the store of trainings to fill")
     parser.add_argument("--data", default="digits", help="digits, noisy-digits, cifar10 or an .npz file")
     parser.add_argument("--max-vertices", type=int, choices=range(2, 8), default=5, help="of the cells")
-    parser.add_argument("--sample", type=command.whole_number(1), default=argparse.SUPPRESS, help="only so many of them")
+    parser.add_argument("--sample", type=command.whole_number(1), default=argparse.SUPPRESS, help="so many of them")
     parser.add_argument("--seeds", type=command.whole_number(1), default=3, help="trainings of each cell")
     parser.add_argument("--workers", type=command.whole_number(0), default=1, help="processes; 0 trains nothing")
     parser.add_argument("--table", default=argparse.SUPPRESS, help="write the means of what is there as a table")

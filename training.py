@@ -158,19 +158,7 @@ def train(
     try:
         run = engine.Run(form, shape, recipe, data, generators(index, seed), limit)
         started, cpu_started = time.perf_counter(), time.process_time()  # compiled by now
-        for loss, accuracy, test_accuracy in run.epochs():
-            if not math.isfinite(loss):
-                outcome, reason = DIVERGED, f"loss or weights were not finite after epoch {len(valid) + 1}"
-                break
-            losses.append(loss)
-            valid.append(accuracy)
-            if tell:
-                tell(len(valid), loss, accuracy)
-            if len(valid) == recipe.epochs:
-                test = test_accuracy
-            elif time.perf_counter() - started > limit:
-                outcome, reason = OUT_OF_TIME, f"{limit:g} s were over after {len(valid)} of {recipe.epochs} epochs"
-                break
+        outcome, reason, test = _follow(run, recipe, started + limit, limit, valid, losses, tell)
         if outcome == TRAINED and keep:
             keep(run.weights())
     except TimeoutError:
@@ -184,6 +172,23 @@ def train(
         time.perf_counter() - started, time.process_time() - cpu_started, parameter_count(form, shape),
         platform.node(), engine.device(),
     )  # fmt: skip
+
+
+def _follow(
+    run, recipe: Recipe, end: float, limit: float, valid: list, losses: list, tell: Callable | None
+) -> tuple[str, str, float | None]:
+    """Train to the last epoch or to a failure, filling ``valid`` and ``losses``: the outcome, why, test accuracy."""
+    test = None
+    for loss, accuracy, test in run.epochs():
+        if not math.isfinite(loss):
+            return DIVERGED, f"loss or weights were not finite after epoch {len(valid) + 1}", None
+        losses.append(loss)
+        valid.append(accuracy)
+        if tell:
+            tell(len(valid), loss, accuracy)
+        if len(valid) < recipe.epochs and time.perf_counter() > end:
+            return OUT_OF_TIME, f"{limit:g} s were over after {len(valid)} of {recipe.epochs} epochs", None
+    return TRAINED, "", test
 
 
 def _engine(recipe: Recipe):
