@@ -1,6 +1,6 @@
 """The Meta-DNN: predicts the accuracy of a cell from its structure (Wang et al., AAAI-20, section 3.3).
 
-It knows cells and numbers, no trees and no tables. Keras is used here and nowhere else, by the backend that
+It knows cells and numbers, no trees and no tables. Of the searches it alone uses Keras, by the backend that
 ``keras_backend`` finds.
 
 Every call of the network has one of two shapes, so that each is compiled once: ``PREDICT_ROWS`` rows to
