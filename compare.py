@@ -38,6 +38,7 @@ from typing import Any
 from tqdm import tqdm
 
 import baselines
+import comparison_protocol
 import workers
 from arch_generator import arch_generator
 from comparison_report import domain, markdown, published_at, summarise
@@ -59,6 +60,7 @@ MOST_TRIALS = 100_000  # of all methods together
 LARGEST_FILE = 2**24  # bytes of a trial's
 OUTCOMES = [outcome.value for outcome in Outcome if outcome.finished]  # of a trial
 MULTI_FIDELITY = ("hyperband", "bohb")  # they pay for short trainings, too
+METHODS = {**baselines.METHODS, **comparison_protocol.METHODS}
 
 
 # --- one trial --------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     if trainer.fingerprint() != trial.table:
         where = dataset or default_path()
         raise InputError(f"the table {where} is another one here than where the comparison was started")
-    method = new_method(trial.method, trainer.space, trial.seed)
+    method = new_method(trial.method, trainer.space, trial.seed, trial.samples)
     driver = Driver(method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
     started = time.perf_counter()
     outcome = driver.run(trial.samples, trial.patience)
@@ -141,8 +143,8 @@ def _table(dataset: str | None) -> Table:
     return open_table(dataset or str(default_path()))
 
 
-def new_method(method: str, space: Space, seed: int) -> Method:
-    """A new search by the method, for a driver."""
+def new_method(method: str, space: Space, seed: int, samples: int | None = None) -> Method:
+    """A new search by the method, for a driver that will give it so many samples."""
     name, given = parse_method(method)
     if name == "mcts":
         return MCTS(space, seed, SearchOptions(**given))
@@ -150,13 +152,16 @@ def new_method(method: str, space: Space, seed: int) -> Method:
         from MCTS_metaDNN import MCTS_metaDNN
 
         return MCTS_metaDNN(space, seed, MetaDNNOptions(**given))
-    return GeneratorMethod(baselines.METHODS[name](space, random.Random(seed)), space)
+    proposals = METHODS[name](space, random.Random(seed))
+    if samples and name in comparison_protocol.REPEATS_COUNT:
+        proposals = comparison_protocol.limited(proposals, samples)
+    return GeneratorMethod(proposals, space)
 
 
 def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     """``"mcts:cp=0.5"`` -> ``("mcts", {"cp": 0.5})``; InputError where there is no such method or option."""
     name, *parts = ALIASES.get(method, method).split(":")
-    known = (*TREE_SEARCHES, *ALIASES, *baselines.METHODS)
+    known = (*TREE_SEARCHES, *ALIASES, *METHODS)
     if name not in known:
         raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
     if parts and name not in TREE_SEARCHES:
@@ -257,7 +262,7 @@ def build_parser() -> command.Parser:
     """The options of the command."""
     parser = command.Parser(description="Compare search methods on one table of NAS-Bench-101 cells.")
     add, number = parser.add_argument, command.whole_number
-    known = ", ".join((*TREE_SEARCHES, *ALIASES, *baselines.METHODS))
+    known = ", ".join((*TREE_SEARCHES, *ALIASES, *METHODS))
     words = {
         "methods": f"separated by commas, of {known}; a tree search can have options, as in mcts:cp=0.5",
         "samples": "end a trial after so many unique samples; without it when it has the best cell",
@@ -265,6 +270,8 @@ def build_parser() -> command.Parser:
         "at": "numbers of samples at which the best so far is reported",
         "metric": "the accuracy that guides the searches; what they find is judged by test accuracy",
         "backend": "processes: on this machine; dask, ray: a cluster",
+        "protocol": "the protocol of White et al. with so many queries: 7 vertices, isomorphic lookup, guided by valid,"
+        " 200 trials of its own random search, evolution and local search; options that are given change that",
         "cluster": "of a running cluster; without it one is started on this machine",
         "out": "where results go; trials that are there are not run again",
     }
@@ -272,6 +279,7 @@ def build_parser() -> command.Parser:
     add("--trials", type=number(1), default=30, help="of each method, with the seeds 0, 1, 2, ...")
     add("--samples", type=number(1), help=words["samples"])
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help=words["patience"])
+    add("--protocol", type=number(1), metavar="QUERIES", help=words["protocol"])
     add("--at", type=sample_numbers, default=AT, metavar="N,N,...", help=words["at"])
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
@@ -316,7 +324,12 @@ def address(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.protocol:
+        defaults = {"methods": [*comparison_protocol.METHODS], "trials": comparison_protocol.TRIALS}
+        parser.set_defaults(samples=options.protocol, **defaults, **comparison_protocol.SETTINGS)
+        options = parser.parse_args(argv)
     if options.cluster and options.backend == workers.BACKENDS[0]:
         raise InputError("--cluster needs --backend dask or ray")
     if options.trials * len(options.methods) > MOST_TRIALS:
@@ -371,8 +384,8 @@ def check_methods(methods: list[str], trainer: NetTrainer) -> None:
     """Let a method that cannot work here say so before hours are spent on others."""
     for method in methods:
         name, _ = parse_method(method)
-        if name in baselines.METHODS:
-            next(baselines.METHODS[name](trainer.space, random.Random(0)), None)
+        if name in METHODS:
+            next(METHODS[name](trainer.space, random.Random(0)), None)
 
 
 def report(results: list[dict], options: argparse.Namespace, table: Table, trainer: NetTrainer) -> None:
@@ -387,6 +400,8 @@ def report(results: list[dict], options: argparse.Namespace, table: Table, train
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
     text = markdown(summaries, options, [printable(table.describe()), "", f"{domain(options)}."])
+    if options.protocol:
+        text += "\n".join(["", *comparison_protocol.errors_table(groups), ""])
     settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}
     numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())

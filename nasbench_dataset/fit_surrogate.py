@@ -3,8 +3,8 @@
     python -m nasbench_dataset.fit_surrogate MEASUREMENTS_DIR [--out FILE] [--evaluate]
 
 Measured cells (published: Ying et al. 2019, arXiv 1902.09635) -> gradient-boosted trees over the cells' structure
-(features.py, predictions.py) -> a prediction for each of the 423,624 cells -> residuals that neighbours share, given the
-measured cells, and the noise of runs (residuals.py, noise.py) -> published bests pinned -> table (surrogate.py).
+(features.py, predictions.py) -> a prediction for each of the 423,624 cells -> residuals that neighbours share, given
+the measured cells, and the noise of runs (residuals.py, noise.py) -> published bests pinned -> table (surrogate.py).
 
 MEASUREMENTS_DIR holds two files, see README.md in this folder for their fields. This script needs
 scikit-learn; searching the table that it makes does not.

@@ -1,7 +1,7 @@
 """Which cells are neighbours: those of which graphs differ by one operation or one edge.
 
-A graph with that change may have vertices on no way from input to output; they are cut off, so that a cell has neighbours
-with fewer vertices, and more, too.
+A graph with that change may have vertices on no way from input to output; they are cut off, so that a cell has
+neighbours with fewer vertices, and more, too.
 """
 
 from functools import lru_cache
@@ -39,7 +39,7 @@ def _pairs_of_graphs(vertices: int, edges: int) -> list[tuple[np.ndarray, np.nda
     labels = labels[first]
     found = []
     for bit in range(vertices * (vertices - 1) // 2):
-        pruned = cells.prune(tuple(range(vertices - 2)), edges ^ 1 << bit)  # in place of operations: which vertices stay
+        pruned = cells.prune(tuple(range(vertices - 2)), edges ^ 1 << bit)  # as operations: which vertices stay
         if pruned is None or pruned[1].bit_count() > cells.MAX_EDGES:
             continue
         stay, left = pruned

@@ -22,8 +22,8 @@ TREE_OPTIONS = {
 }
 CHUNK = 40_000  # cells predicted at once, for the sake of memory
 
-# Trees cannot tell sizes apart far enough at the top: mean residuals over so many cells of a size, in the order of their
-# levels, are added to predictions; cells of up to 5 vertices count as one size.
+# Trees cannot tell sizes apart far enough at the top: mean residuals over so many cells of a size, in the order of
+# their levels, are added to predictions; cells of up to 5 vertices count as one size.
 WINDOWS = {5: 160, 6: 160, 7: 600}
 LARGEST_RESIDUAL = 0.03  # what is beyond counts so much in those means: cells of which one run failed
 
@@ -68,7 +68,7 @@ def predict(measured: Measured, seed: int, trees: int = TREES) -> Prediction:
 
 
 def predict_trainings(trainings: Trainings, seed: int, trees: int = TREES) -> dict[str, Prediction]:
-    """The same for each column of ``trainings``: shorter trainings and seconds, in the stretched form (seconds: log)."""
+    """The same for each column of ``trainings``, in the form that ``stretched`` gives."""
     fold = np.random.default_rng(seed).permutation(len(trainings.index)) % OTHER_FOLDS
     fit = _Fit(features.matrix(trainings.index), fold, seed * OTHER_FOLDS, max(1, round(OTHER_TREES * trees)))
     found = {}

@@ -1,7 +1,7 @@
 """What is published about NAS-Bench-101 beyond single measurements: best cells, and figures to set a table beside.
 
-Ying et al. 2019 (arXiv 1902.09635), Wang et al. 2019 (AlphaX, arXiv 1903.11059; LaNAS, arXiv 1906.06832), White et al. 2020
-(BANANAS, arXiv 1910.11858; local search, arXiv 2005.02960).
+Ying et al. 2019 (arXiv 1902.09635), Wang et al. 2019 (AlphaX, arXiv 1903.11059; LaNAS, arXiv 1906.06832), White et al.
+2020 (BANANAS, arXiv 1910.11858; local search, arXiv 2005.02960).
 """
 
 from dataclasses import dataclass

@@ -36,7 +36,8 @@ def report_table(result: table.Table) -> None:
     best = ", ".join(f"{ours:.5f} ({theirs:.5f})" for ours, theirs in zip(np.sort(test)[::-1], BEST_TESTS))
     print(f"  best by test: {best}")
     print(f"  best by valid: {', '.join(f'{x:.5f}' for x in np.sort(valid)[::-1][:5])} (.95055, ...)")
-    print(f"  place of the best by test among all by valid: {1 + np.sum(valid > valid[test.argmax()])} ({PLACE_OF_BEST})")
+    place = 1 + np.sum(valid > valid[test.argmax()])
+    print(f"  place of the best by test among all by valid: {place} ({PLACE_OF_BEST})")
     for draws, published in RANDOM_UP_TO_6.items():
         ours = expected_best(test[: cells.cell_count(6)], draws)
         print(f"  best test of {draws:,} random cells up to 6 vertices: {ours:.5f} ({published:.5f})")
