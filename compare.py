@@ -41,7 +41,7 @@ import baselines
 import comparison_protocol
 import workers
 from arch_generator import arch_generator
-from comparison_report import domain, markdown, published_at, summarise
+from comparison_report import OVER, domain, markdown, over_seconds, published_at, summarise
 from driver import Driver, Outcome
 from MCTS import MCTS
 from method import GeneratorMethod, Method
@@ -52,9 +52,10 @@ from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
 from options import MetaDNNOptions, SearchOptions, from_parts
 from space import LOOKUPS, Space
+from training_time import TimedTrainer
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
-AT = "1000,5000,10000,20000,40000"
+AT = {"samples": "1000,5000,10000,20000,40000", "seconds": "100000,1000000,10000000,100000000"}
 TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
 MOST_TRIALS = 100_000  # of all methods together
 LARGEST_FILE = 2**24  # bytes of a trial's
@@ -111,7 +112,8 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
     -------
     dict
         ``trial``, ``outcome``, ``samples`` (in all), ``lookups``, ``seconds``, and ``trace``: for each new best
-        ``[unique samples, accuracy that guides, test accuracy]``, the last None where the table has none.
+        ``[unique samples, accuracy that guides, test accuracy]``, the last None where the table has none; ``trained``:
+        the seconds of training at each of these, and in all (0 where the table has none).
     """
     table = _table(dataset)
     trainer = NetTrainer(table, arch_generator(trial.max_nodes, trial.max_edges), trial.metric, trial.lookup)
@@ -119,7 +121,8 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
         where = dataset or default_path()
         raise InputError(f"the table {where} is another one here than where the comparison was started")
     method = new_method(trial.method, trainer.space, trial.seed, trial.samples)
-    driver = Driver(method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
+    timed = TimedTrainer(trainer, table)
+    driver = Driver(method, timed, trainer.target_accuracy, len(trainer.space.all_cells()))
     started = time.perf_counter()
     outcome = driver.run(trial.samples, trial.patience)
     seconds = time.perf_counter() - started
@@ -135,6 +138,7 @@ def run_trial(trial: Trial, dataset: str | None) -> dict:
         "lookups": history.counter,
         "seconds": round(seconds, 2),
         "trace": trace,
+        "trained": [timed.at_sample[place - 1] for _, place in history.best_trace] + [timed.seconds],
     }
 
 
@@ -238,6 +242,9 @@ def check_result(result: dict, trial: Trial, target: float) -> None:
     _check_numbers(costs, samples, rising=True)
     _check_numbers(guides, 1, rising=True)
     _check_numbers([test for test in tests if test is not None], 1)
+    _check_numbers(result["trained"], 1e12)
+    if len(result["trained"]) != len(trace) + 1 or result["trained"] != sorted(result["trained"]):
+        raise ValueError("its seconds of training are not those of its trace")
     if trial.metric == "test" and tests != guides:
         raise ValueError("its test accuracies are not those that guided it")
     if not trace and samples and trial.method not in MULTI_FIDELITY:
@@ -267,7 +274,9 @@ def build_parser() -> command.Parser:
         "methods": f"separated by commas, of {known}; a tree search can have options, as in mcts:cp=0.5",
         "samples": "end a trial after so many unique samples; without it when it has the best cell",
         "patience": "end a trial as stalled after so many proposals (tree search: episodes) without a new sample",
-        "at": "numbers of samples at which the best so far is reported",
+        "at": "numbers of samples (--over seconds: seconds) at which the best so far is reported",
+        "over": "what tables and figures count: unique samples, or the seconds that their trainings took; a training"
+        " takes about half an hour",
         "metric": "the accuracy that guides the searches; what they find is judged by test accuracy",
         "backend": "processes: on this machine; dask, ray: a cluster",
         "protocol": "the protocol of White et al. with so many queries: 7 vertices, isomorphic lookup, guided by valid,"
@@ -280,7 +289,8 @@ def build_parser() -> command.Parser:
     add("--samples", type=number(1), help=words["samples"])
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help=words["patience"])
     add("--protocol", type=number(1), metavar="QUERIES", help=words["protocol"])
-    add("--at", type=sample_numbers, default=AT, metavar="N,N,...", help=words["at"])
+    add("--at", type=sample_numbers, metavar="N,N,...", help=words["at"])
+    add("--over", choices=OVER, default=OVER[0], help=words["over"])
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     add("--dataset", type=command.path, metavar="PATH", help="the table, as for MCTS.py")
@@ -336,9 +346,12 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"more than {MOST_TRIALS:,} trials in all; choose a smaller --trials")
     check_packages(options.methods)
     options.dataset = str(options.dataset or default_path())
+    options.at = options.at or sample_numbers(AT[options.over])
     table = open_table(options.dataset)
     if "test" not in table.columns:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
+    if options.over == "seconds" and "train_seconds" not in table.columns:
+        raise InputError(f"the table {options.dataset} has no seconds of training, which --over seconds needs")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
     check_methods(options.methods, trainer)
     prepare_folder(options.out)
@@ -394,9 +407,10 @@ def report(results: list[dict], options: argparse.Namespace, table: Table, train
 
     groups = defaultdict(list)
     for result in results:
-        groups[result["trial"]["method"]].append(result)
+        groups[result["trial"]["method"]].append(over_seconds(result) if options.over == "seconds" else result)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
     most = min(options.samples or math.inf, cells.cell_count(options.max_nodes))
+    most = math.inf if options.over == "seconds" else most
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
     text = markdown(summaries, options, [printable(table.describe()), "", f"{domain(options)}."])

@@ -28,6 +28,21 @@ PUBLISHED_REGRET_7 = {  # mean test regret, all 423,624 cells
 }
 
 
+OVER = "samples", "seconds"
+
+
+def over_seconds(result: dict) -> dict:
+    """A trial's result with the seconds of its trainings in place of its samples."""
+    *at_bests, in_all = result["trained"]
+    trace = [[seconds, *row[1:]] for seconds, row in zip(at_bests, result["trace"])]
+    return {**result, "samples": in_all, "trace": trace}
+
+
+def counted(options: argparse.Namespace) -> str:
+    """What a comparison counts, in words."""
+    return "seconds of training" if options.over == "seconds" else "unique samples"
+
+
 def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
     """float64 [n]: test accuracy of the best so far after so many samples; NaN before the first, or where unknown."""
     if not trace:
@@ -89,6 +104,8 @@ def domain(options: argparse.Namespace) -> str:
 
 def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
+    if options.over == "seconds":
+        return {}
     if options.max_nodes == 7:
         return PUBLISHED_REGRET_7
     best = 0.9423411  # published for the best cell of up to 6 vertices
@@ -99,7 +116,7 @@ def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
 def published_samples(options: argparse.Namespace) -> dict:
     """Published samples to the best cell, by method; empty for another domain, lookup or metric."""
     same = (options.max_nodes, options.max_edges, options.lookup, options.metric) == (6, 9, "exact", "test")
-    return PUBLISHED_SAMPLES if same else {}
+    return PUBLISHED_SAMPLES if same and options.over == "samples" else {}
 
 
 def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
@@ -107,15 +124,16 @@ def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[s
     lines = ["# Comparison", "", *heading, "", *_samples_table(summaries, options)]
     places = sorted({n for s in summaries for n in s["at"]})
     if places:
-        lines += ["", *_accuracy_table(summaries, places, published_at(options))]
+        lines += ["", *_accuracy_table(summaries, places, published_at(options), counted(options))]
     return "\n".join(lines) + "\n"
 
 
 def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
     """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
-    more = f"> {options.samples:,}" if options.samples else "not found"
+    more = f"> {options.samples:,}" if options.samples and options.over == "samples" else "not found"
     counting = f'one that did not find it counts as "{more}"'
-    lines = [f"Unique samples to the best cell (quartiles of all trials, {counting}; mean and sd where all did):", ""]
+    what = f"{counted(options).capitalize()} to the best cell"
+    lines = [f"{what} (quartiles of all trials, {counting}; mean and sd where all did):", ""]
     head = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
     lines += [_row(head), "|-" * len(head) + "|"]
     for s in summaries:
@@ -130,8 +148,10 @@ def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[s
     return lines
 
 
-def _accuracy_table(summaries: list[dict], places: list[int], published: dict[str, dict[int, float]]) -> list[str]:
-    lines = ["Mean test accuracy (mean test regret) of the best so far after so many unique samples:", ""]
+def _accuracy_table(
+    summaries: list[dict], places: list[int], published: dict[str, dict[int, float]], counted_as: str
+) -> list[str]:
+    lines = [f"Mean test accuracy (mean test regret) of the best so far after so many {counted_as}:", ""]
     lines += [_row(["method", *(f"{n:,}" for n in places)]), "|-" * (len(places) + 1) + "|"]
     for s in summaries:
         here = [s["at"].get(n) for n in places]
