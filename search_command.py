@@ -21,7 +21,7 @@ import training_options
 from arch_generator import arch_generator
 from method import TreeMethod, silently
 from nasbench_dataset import InputError, command
-from nasbench_dataset.convert import open_table
+from nasbench_dataset.opening import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
 from nasbench_dataset.signals import catch_signals
 from nasbench_dataset.table import METRICS, default_path
