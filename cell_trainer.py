@@ -158,9 +158,9 @@ class CellTrainer:
     def describe(self) -> str:
         """What answers, for the banner."""
         parts = [(part, name) for part, name in ((self.data.valid, "validation"), (self.data.test, "test")) if part]
-        images = ", ".join([f"{len(self.data.train.labels):,} images", *(f"{len(p.labels):,} for {n}" for p, n in parts)])
+        counts = [f"{len(self.data.train.labels):,} images", *(f"{len(part.labels):,} for {name}" for part, name in parts)]
         return (
-            f"training {printable(self.data.name)}, {self.data.classes} classes, {images}; {self.crew.name}\n"
+            f"training {printable(self.data.name)}, {self.data.classes} classes, {', '.join(counts)}; {self.crew.name}\n"
             f"recipe   {self.recipe.canonical()}\n"
             f"store    {printable(self.store.path)}, {len(self.store):,} trainings"
         )
@@ -275,8 +275,8 @@ class CellTrainer:
         except Exception as error:  # a library can raise anything; the next cell may do better
             if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
                 raise InputError(
-                    f"a worker cannot import what a training needs ({printable(error.__cause__ or error, 200)}); start it"
-                    " in the folder of this project with PYTHONPATH=. and install requirements.txt there"
+                    f"a worker cannot import what a training needs ({printable(error.__cause__ or error, 200)});"
+                    " start it in the folder of this project with PYTHONPATH=. and install requirements.txt there"
                 ) from error
             reason = f"{type(error).__name__}: {error}"
         return crashed(question.index, self.recipe, self.data, self.seed, reason, seconds)

@@ -275,7 +275,7 @@ def build_parser() -> command.Parser:
         "samples": "end a trial after so many unique samples; without it when it has the best cell",
         "patience": "end a trial as stalled after so many proposals (tree search: episodes) without a new sample",
         "at": "numbers of samples at which the best so far is reported",
-        "metric": "the accuracy that guides the searches, else test, with --train valid; what they find is judged by test",
+        "metric": "that guides the searches, else test, with --train valid; what they find is judged by test accuracy",
         "backend": "processes: on this machine; dask, ray: a cluster",
         "cluster": "of a running cluster; without it one is started on this machine",
         "out": "where results go; trials that are there are not run again",

@@ -108,7 +108,8 @@ def gpus() -> list[str]:
     if (allowed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in allowed.split(",") if name.strip()]
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+        asked = {"capture_output": True, "text": True, "timeout": 20, "stdin": subprocess.DEVNULL}
+        found = subprocess.run(["nvidia-smi", "-L"], **asked)
     except (OSError, subprocess.SubprocessError):
         return []
     listed = [line for line in found.stdout.splitlines() if line.startswith("GPU ")] if found.returncode == 0 else []

@@ -47,10 +47,8 @@ def add_options(parser: argparse.ArgumentParser, one_search: bool = True) -> Non
         add("--retry-failed", action="store_true", default=hidden, help="make trainings that failed before once more")
     add("--train-seed", type=command.whole_number(0), metavar="N", default=hidden, help="of all trainings; else 0")
     add("--train-limit", type=command.number(0), metavar="SECONDS", default=hidden, help="after which one has failed")
-    training_recipe.add_options(
-        parser.add_argument_group("how cells are trained", "what is not given is as in --train-recipe, small if none is"),
-        PREFIX,
-    )
+    group = parser.add_argument_group("how cells are trained", "what is not given is as in --train-recipe, else small")
+    training_recipe.add_options(group, PREFIX)
 
 
 def wanted(options: argparse.Namespace, one_search: bool = True) -> bool:
@@ -99,7 +97,7 @@ def load_for(options: argparse.Namespace, generator: arch_generator) -> Data:
 def check_cells(generator: arch_generator, shape: NetworkShape) -> None:
     """See that every cell within the limits can be built so; InputError where not."""
     output = generator.max_nodes - 1
-    feeding = range(1, 1 + min(output - 1, generator.max_edges // 2))  # so many can feed the output, with two edges each
+    feeding = range(1, 1 + min(output - 1, generator.max_edges // 2))  # so many can feed it, with two edges each
     edges = sum(cells.edge_bit(0, v) | cells.edge_bit(v, output) for v in feeding)
     check_channels(((0,) * (output - 1), edges), shape)
 
@@ -191,7 +189,8 @@ def keep_best(trainer: CellTrainer, history: History, folder: Path) -> str:
     index = cells.index(history.best.operations, history.best.edges)
     training, content = trainer.crew.submit(run_and_keep, trainer.job(index)).result()
     if training.outcome != TRAINED:
-        return f"the best network could not be kept: trained once more it failed ({training.outcome}: {training.reason})"
+        why = f"{training.outcome}: {training.reason}"
+        return f"the best network could not be kept: trained once more it failed ({why})"
     about = {
         "cell": history.best.to_dict(),
         "data": training.data_name,

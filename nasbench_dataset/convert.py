@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     published_data = format_of(options.source) != "sqlite"
     save(table, options.dest)
     table = load(options.dest)  # what is reported is what was written
-    for line in (f"{options.source}: {lines[0]}", *lines[1:], *summary(table, published_data), f"{options.dest}: {table.describe()}"):
+    found = summary(table, published_data)
+    for line in (f"{options.source}: {lines[0]}", *lines[1:], *found, f"{options.dest}: {table.describe()}"):
         print(printable(line))
     return 0
 
