@@ -157,10 +157,12 @@ class CellTrainer:
 
     def describe(self) -> str:
         """What answers, for the banner."""
-        parts = [(part, name) for part, name in ((self.data.valid, "validation"), (self.data.test, "test")) if part]
-        counts = [f"{len(self.data.train.labels):,} images", *(f"{len(part.labels):,} for {name}" for part, name in parts)]
+        parts = ("validation", self.data.valid), ("test", self.data.test)
+        others = [f"{len(part.labels):,} for {name}" for name, part in parts if part]
+        counts = [f"{len(self.data.train.labels):,} images", *others]
+        about = f"{printable(self.data.name)}, {self.data.classes} classes, {', '.join(counts)}"
         return (
-            f"training {printable(self.data.name)}, {self.data.classes} classes, {', '.join(counts)}; {self.crew.name}\n"
+            f"training {about}; {self.crew.name}\n"
             f"recipe   {self.recipe.canonical()}\n"
             f"store    {printable(self.store.path)}, {len(self.store):,} trainings"
         )

@@ -189,7 +189,7 @@ def verdict(
         *judge.of_control_characters(ending, bool(printed_to & {"terminal", "hung up"})),
         *judge.of_numbers(ending),
         *judge.of_costs(ending, usual.ending.memory + MEMORY),
-        *judge.of_changes(before, after, (lambda name: name == "out/.lock") if kept else place.own),
+        *judge.of_changes(before, after, (lambda name: judge.may_change(name, before)) if kept else place.own),
         *judge.of_leftovers(place.folder, before, after, case.hard),
         *judge.of_processes(ending),
     ]

@@ -20,13 +20,14 @@ import numpy as np
 import checkpoint
 from attack_launch import Ending, Strike
 from nasbench_dataset.table import load
+from training_store import TrainingStore
 
 ROOT = Path(__file__).parents[1]
 STATUSES = {0, 2, 130}
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LARGE = 8_000_000  # bytes; larger files are told by size and time instead of their content
 TEMPORARY = re.compile(r"^\..+\..{8}$|^\.part-|\.new$")  # of write_atomically, of replacing, of a save
-OWN = {".lock"}  # stays by design
+NOTHING = hashlib.sha256().hexdigest()  # the fingerprint of an empty file
 SCRIPT = "<script>alert(1)"  # part of every hostile text
 
 
@@ -123,6 +124,11 @@ def of_changes(before: dict[str, str], after: dict[str, str], own: Callable[[str
     return [f"lost or changed: {', '.join(lost)[:120]}"] if lost else []
 
 
+def may_change(name: str, before: dict[str, str]) -> bool:
+    """Whether a file may be another one even where the command refused to work: it is a lock, or held nothing."""
+    return name == "out/.lock" or before[name] == NOTHING
+
+
 def of_leftovers(place: Path, before: dict[str, str], after: dict[str, str], hard: bool) -> list[str]:
     """No temporary file is left, unless nothing could be tidied up any more.
 
@@ -205,6 +211,11 @@ def _no_constant(word: str) -> None:
     raise ValueError(f"it holds {word}")
 
 
+def _store(path: Path) -> None:
+    with TrainingStore(path) as store:
+        store.check()
+
+
 READERS = {
     ".json": lambda path: json.loads(path.read_bytes(), parse_constant=_no_constant),
     ".png": _picture,
@@ -214,6 +225,7 @@ READERS = {
     ".npz": _archive,
     ".h5": _weights,
     ".pickle": load,
+    ".sqlite": _store,
 }
 
 

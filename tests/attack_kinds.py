@@ -15,6 +15,7 @@ from typing import Callable
 from attack_cases import BALLAST, EITHER, FINE, REFUSED, Case, Place
 from attack_files import ANY, DAMAGES, NASTY, OTHER_KINDS, UNREADABLE, flipped, rewrite, swapped
 from attack_launch import STREAMS, Launch, Strike
+from attack_store import STORE
 from attack_world import COMMANDS, ROOT, Command
 
 ENDED = frozenset({0, 130})
@@ -117,7 +118,7 @@ KINDS = {  # of the files that commands read, by the example that they are
     "tables/table.pickle": "table", "tables/table.json": "json", "tables/naslib.pickle": "naslib", "tables/api.pickle": "api",
     "tables/cells.npz": "npz", "tables/records.tfrecord": "tfrecord", "net/images.npz": "arrays", "net/small.json": "json",
     "net/small.weights.h5": "weights", "torch/zip.pt": "torch", "trained/checkpoint.npz": "arrays",
-    "trained/best.weights.h5": "weights", "trained/best.json": "json", "trained/history.json": "json",
+    "stripes/stripes.npz": "arrays", "stripes/store.sqlite": "store", "trained/best.weights.h5": "weights", "trained/best.json": "json", "trained/history.json": "json",
     "measured/nasbench101_measured_20k.npz": "npz", "measured/nasbench101_measured_small.npz": "npz",
 }  # fmt: skip
 _READ = {  # the commands by which files are read under attack, and which files; others read the same in the same way
@@ -130,6 +131,7 @@ _READ = {  # the commands by which files are read under attack, and which files;
     "convert JSON": ("in/table.json",), "convert NASLib": ("in/naslib.pickle",), "convert NASBenchAPI": ("in/api.pickle",),
     "convert npz": ("in/cells.npz",), "convert TFRecords": ("in/records.tfrecord",),
     "fit_surrogate": ("in/data/nasbench101_measured_20k.npz", "in/data/nasbench101_measured_small.npz"),
+    "measure_cells.py goes on": ("out/store.sqlite", "in/stripes.npz"),
     "model_test.py": ("in/small.weights.h5", "in/small.json", "in/images.npz"), "train.py": ("in/small.json", "in/images.npz"),
     "train.py --resume": ("out/checkpoint.npz", "out/best.weights.h5", "out/best.json", "out/history.json"),
     "convert.py": ("in/net.pt",),
@@ -151,7 +153,7 @@ def _damages(name: str, kind: str, flips: int, heavy: bool) -> Iterator[tuple[st
     yield "unreadable", UNREADABLE, True, True
     for number in range(flips):
         yield f"bits flipped, {number}", rewrite(flipped), False, False
-    for words, damage in DAMAGES[kind].items():
+    for words, damage in (STORE if kind == "store" else DAMAGES[kind]).items():
         yield words, damage, not any(part in words for part in _HARMLESS), False
 
 

@@ -86,6 +86,17 @@ def finals(out: Path, printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith("Final")]
 
 
+def trainings(out: Path, printed: str) -> list[tuple]:
+    """What is in the store, and in the table made of it but for the seconds."""
+    from nasbench_dataset.table import load
+    from training_store import TrainingStore
+
+    with TrainingStore(out / "store.sqlite") as store:
+        found = [(t.cell, t.seed, t.outcome, t.valid, t.losses, t.test) for t in store]
+    columns = load(out / "new.pickle").columns
+    return [found, *((name, str(columns[name].tolist())) for name in columns if name != "train_seconds")]
+
+
 def contents(*names: str) -> Callable[[Path, str], object]:
     return lambda out, printed: [(out / name).read_bytes() for name in names]
 
@@ -97,6 +108,7 @@ TRAIN = "--C 2 --layers 3 --batch-size 32 --validation 40 --crop 2 --no-flip --c
 TRAINED = "checkpoint.npz", "best.weights.h5", "best.json", "history.json"
 NET = {"in/small.json": "net/small.json", "in/images.npz": "net/images.npz"}
 DNN = "--max-nodes 4 --samples 30 --fit-every 10 --epochs 1 --rollouts 2 --seed 1 --save-every 0.2".split()
+MEASURE = "--max-vertices 3 --seeds 1 --channels 4 --stacks 1 --epochs 2".split()
 TABLE = {"in/table.pickle": "tables/table.pickle"}
 RUN = {f"in/run/{name}": f"searches/ended/{name}" for name in (*SAVED, "summary.json")}
 
@@ -146,6 +158,13 @@ _ALL = [
     Command("fit_surrogate", ("-m", "nasbench_dataset.fit_surrogate", "{in}/data", "--trees", "1", "--out", "{out}/new.pickle"),
             {f"in/data/{name}": f"measured/{name}" for name in ("nasbench101_measured_20k.npz", "nasbench101_measured_small.npz")},
             ("new.pickle",), contents("new.pickle"), share=0.1),
+    Command("measure_cells.py", ("measure_cells.py", *MEASURE, "--workers", "2", "--data", "{in}/stripes.npz", "--store",
+            "{out}/store.sqlite", "--table", "{out}/new.pickle"), {"in/stripes.npz": "stripes/stripes.npz"},
+            ("store.sqlite", "new.pickle"), trainings, share=0.1, heavy=True),
+    Command("measure_cells.py goes on", ("measure_cells.py", *MEASURE, "--data", "{in}/stripes.npz", "--store",
+            "{out}/store.sqlite", "--table", "{out}/new.pickle", "--workers", "0"),
+            {"in/stripes.npz": "stripes/stripes.npz", "out/store.sqlite": "stripes/store.sqlite"},
+            ("store.sqlite", "new.pickle"), trainings, share=0.2),
     Command("model_test.py", (f"{ALPHAX}/model_test.py", "--weights", "{in}/small.weights.h5", "--data", "{in}/images.npz"),
             {**NET, "in/small.weights.h5": "net/small.weights.h5"}, (), finals, share=0.06, heavy=True),
     Command("train.py", (f"{ALPHAX}/train.py", *TRAIN, "--data", "{in}/images.npz", "--genotype", "{in}/small.json",
@@ -291,6 +310,16 @@ def trained(folder: Path) -> None:
     np.savez(folder / "checkpoint.npz", **{**arrays, "state": json.dumps(state)})
 
 
+def stripes(folder: Path) -> None:
+    """Small images to train cells on, and a store of such trainings."""
+    import numpy as np
+    from test_training import arrays
+
+    np.savez(folder / "stripes.npz", **arrays())
+    files = "--data", folder / "stripes.npz", "--store", folder / "store.sqlite"
+    _python("measure_cells.py", *MEASURE, *files)
+
+
 def torch(folder: Path) -> None:
     """What PyTorch saved."""
     _python(TESTS / "alphax1_torch" / "save.py", folder)
@@ -299,4 +328,4 @@ def torch(folder: Path) -> None:
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(TESTS)]
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    {make.__name__: make for make in (tables, measured, searches, dnn, net, trained, torch)}[sys.argv[1]](Path(sys.argv[2]))
+    {make.__name__: make for make in (tables, measured, searches, dnn, net, trained, stripes, torch)}[sys.argv[1]](Path(sys.argv[2]))

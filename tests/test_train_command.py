@@ -90,9 +90,8 @@ def test_a_store_becomes_a_table_that_is_searched(trained, tmp_path):
         for training in store:
             assert table.columns["valid"][training.cell] == training.accuracy
     assert table.measured and np.count_nonzero(~np.isnan(table.columns["valid"])) == 6
-    searched = run(
-        "MCTS.py", "--dataset", tmp_path / "table", "--metric", "valid", "--max-nodes", 3, "--out", tmp_path / "o", "--quiet"
-    )
+    options = "--metric", "valid", "--max-nodes", 3, "--out", tmp_path / "o", "--quiet"
+    searched = run("MCTS.py", "--dataset", tmp_path / "table", *options)
     assert searched.returncode == 0 and "found" in searched.stdout, searched.stderr
 
 
@@ -119,8 +118,8 @@ def test_the_meta_dnn_searches_by_training(trained, images, tmp_path):
 
 def test_methods_are_compared_by_training(trained, images, tmp_path):
     store = trained[0] / "trainings.sqlite"
-    options = "--samples", 5, "--trials", 2, "--max-nodes", 3, "--out", tmp_path, "--store", store, "--at", "2,5", *RECIPE
-    result = run("compare.py", "--train", images, "--methods", "mcts,random", *options)
+    options = "--samples", 5, "--trials", 2, "--max-nodes", 3, "--out", tmp_path, "--at", "2,5", *RECIPE
+    result = run("compare.py", "--train", images, "--methods", "mcts,random", "--store", store, *options)
     assert result.returncode == 0, result.stderr
     assert "Regret is against the best test accuracy" in result.stdout and "| mcts |" in result.stdout
     assert (tmp_path / "best-so-far.png").stat().st_size > 10_000 and not (tmp_path / "samples-to-best.png").exists()
