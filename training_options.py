@@ -174,7 +174,7 @@ def training(
             crew = stack.enter_context(training_crew.cluster(options.cluster, workers))
         else:
             crew = stack.enter_context(training_crew.processes(workers or 1))
-        crew.name += f", {crew.submit(device, recipe_of(options).engine).result()}"
+        crew.name += f", {training_crew.call(crew, device, recipe_of(options).engine)}"
         yield trainer_of(options, data, store, crew, generator, warn)
 
 
@@ -187,7 +187,7 @@ def keep_best(trainer: CellTrainer, history: History, folder: Path) -> str:
     if not history.best:
         return "there is no best network to keep"
     index = cells.index(history.best.operations, history.best.edges)
-    training, content = trainer.crew.submit(run_and_keep, trainer.job(index)).result()
+    training, content = training_crew.call(trainer.crew, run_and_keep, trainer.job(index))
     if training.outcome != TRAINED:
         why = f"{training.outcome}: {training.reason}"
         return f"the best network could not be kept: trained once more it failed ({why})"

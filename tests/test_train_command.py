@@ -13,8 +13,10 @@ from conftest import ROOT, assert_refused, run
 from crews import made_up_data
 from dask_cluster import dask_cluster
 from kill_training import descendants, is_alive
+import MCTS
+from nasbench_dataset import InputError
 from nasbench_dataset.table import load
-from training_crew import Processes, gpus
+from training_crew import Processes, call, gpus
 from training_store import TrainingStore
 
 RECIPE = "--train-channels", "2", "--train-stacks", "1", "--train-epochs", "2", "--train-batch", "16"
@@ -172,7 +174,6 @@ def test_a_cluster_trains_though_one_of_its_workers_dies(images, tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--workers", "2"], ["--workers needs --train DATA"]),
         (["--train-epochs", "2"], ["--train-epochs needs --train DATA"]),
         (["--train", ""], ["--train is empty"]),
         (["--train", "absent.npz"], ["there is no", "absent.npz"]),
@@ -187,9 +188,15 @@ def test_a_cluster_trains_though_one_of_its_workers_dies(images, tmp_path):
         (["--train", "digits", "--store", "/proc/x/y"], ["/proc/x/y"]),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(tmp_path, options, words):
-    assert_refused(run("MCTS.py", "--out", tmp_path, *options), *words)
-    assert not (tmp_path / "search").exists()
+def test_wrong_arguments_are_refused_before_anything_is_trained(tmp_path, capsys, options, words):
+    with pytest.raises((InputError, SystemExit)) as refused:
+        MCTS.main(["--out", str(tmp_path), *options])
+    line = f"{refused.value} {capsys.readouterr().err}"
+    assert all(word in line for word in words) and not (tmp_path / "search").exists()
+
+
+def test_a_refusal_is_one_line_and_status_2(tmp_path):
+    assert_refused(run("MCTS.py", "--out", tmp_path, "--workers", 2), "--workers needs --train DATA")
 
 
 def test_a_foreign_store_is_refused(images, tmp_path):
@@ -229,6 +236,11 @@ def test_workers_share_processors_and_gpus(monkeypatch):
         names = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NPROC"
         calls = [crew.submit(values_of, names) for _ in range(3)]
         assert [call.result() for call in calls] == [["0", "2", "2"], ["1", "2", "2"], ["0", "2", "2"]]
+        assert call(crew, values_of, names)[1] == "2"
+        with pytest.raises(InputError, match="died 3 times"):
+            call(crew, os._exit, 3)
+        with pytest.raises(InputError, match="cannot train"):
+            call(crew, values_of, ["absent"])
         died = crew.submit(os._exit, 3)
         assert isinstance(died.exception(), crew.lost)
         assert crew.submit(values_of, names).result()[1] == "2"
