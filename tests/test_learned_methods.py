@@ -22,7 +22,7 @@ from method import GeneratorMethod
 from nasbench_dataset import cells
 from nasbench_dataset.cells import CONV1X1, CONV3X3, MAXPOOL3X3
 from nasbench_dataset.table import EMBEDDED, load
-from net_training import NetTrainer
+from net_training import NetTrainer, target_state
 from space import LOOKUPS, Space
 
 SMALL = (16, "relu", "GlorotUniform"), (1, "sigmoid", "GlorotUniform")  # layers of a Meta-DNN, for speed
@@ -315,7 +315,7 @@ def test_mutants_come_from_the_best_cell_and_change_two_things():
     """Of BANANAS: each of 21 edges with probability 1/21, each of 5 operations with 1/5; seen ones are left out."""
     space = Space(arch_generator(7), "isomorphic")
     samples = Samples(space, random.Random(0))
-    graphs = [graph for graph, _ in zip(samples.random(), range(100)) if space.cell(graph).vertices == 7][:5]
+    graphs = [*(space.graph(samples.rng) for _ in range(4)), target_state(7)[:2]]
     for number, graph in enumerate(graphs):
         index = space.index(space.cell(graph))
         samples.graphs[index], samples.accuracies[index] = graph, 0.9 + 0.01 * number
