@@ -280,7 +280,7 @@ def build_parser() -> command.Parser:
     add("--lookup", choices=LOOKUPS, default="exact", help="as for MCTS.py; the same for all methods")
     add("--jobs", type=number(1), help="trials at a time; without it as many as there are processors")
     add("--backend", choices=workers.BACKENDS, default=workers.BACKENDS[0], type=backend, help=words["backend"])
-    add("--cluster", type=address, metavar="ADDRESS", help=words["cluster"])
+    add("--cluster", type=command.address, metavar="ADDRESS", help=words["cluster"])
     add("--out", type=command.path, default=Path("comparison"), metavar="DIR", help=words["out"])
     add("--quiet", action="store_true", help="no progress line")
     return parser
@@ -305,13 +305,6 @@ def method_list(text: str) -> list[str]:
 def backend(text: str) -> str:
     """An argparse type: where trials run; ``loky`` was the name of this machine's processes before."""
     return {"loky": workers.BACKENDS[0]}.get(text, text)
-
-
-def address(text: str) -> str:
-    """An argparse type: the address of a cluster."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the address is empty; give one, or leave the option out")
-    return text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=command.whole_number(1), default=3, help="trainings of each cell")
     parser.add_argument("--workers", type=command.whole_number(0), default=1, help="processes; 0 trains nothing")
     parser.add_argument("--table", default=argparse.SUPPRESS, help="write the means of what is there as a table")
-    add_options(parser)
+    add_options(parser.add_argument_group("training", "how networks are trained; what is not given is as in --recipe"))
     options = parser.parse_args(argv)
     recipe, data, vertices = from_options(options), load(options.data), options.max_vertices
     check(cells.cell(cells.cell_count(vertices) - 1), recipe, data, 0)  # told once, before any worker starts

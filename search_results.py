@@ -33,7 +33,7 @@ def summarise(search: Search, options, outcome: str, seconds: float) -> dict:
         "seed": search.seed,
         "max_nodes": trainer.generator.max_nodes,
         "max_edges": trainer.generator.max_edges,
-        "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
+        "dataset": dataset_of(options),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
         "cp": search.options.cp,
@@ -49,7 +49,15 @@ def summarise(search: Search, options, outcome: str, seconds: float) -> dict:
         "preset": options.preset,
         **to_dict(search.options),
         **method.details(),
+        **trainer.details(history),
     }
+
+
+def dataset_of(options) -> str:
+    """Where the accuracies of a search come from."""
+    if hasattr(options, "train"):
+        return f"trained on {options.train}"
+    return "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset)
 
 
 def result_files(folder: Path, summary: dict, reported: int | None) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ TRAINED, DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, CRASHED = OUTCOMES = (
     "diverged",
     "out of memory",
     "out of time",
-    "crashed",  # for whoever runs trainings in processes of their own; ``train`` gives the others
+    "crashed",  # whoever runs trainings in processes of their own says so; ``train`` gives the others
 )
 MOST_SEEDS = 2**31
 
@@ -171,6 +171,15 @@ def train(
         index, recipe, data.name, data.digest, seed, outcome, reason, tuple(valid), tuple(losses), test,
         time.perf_counter() - started, time.process_time() - cpu_started, parameter_count(form, shape),
         platform.node(), engine.device(),
+    )  # fmt: skip
+
+
+def crashed(cell: int, recipe: Recipe, data: Data, seed: int, reason: str, seconds: float) -> Training:
+    """What a training was, by the index of its cell, that ended together with the process it ran in."""
+    parameters = parameter_count(cells.cell(cell), recipe.shape(data.size, data.colours, data.classes))
+    return Training(
+        cell, recipe, data.name, data.digest, seed, CRASHED, printable(reason, 200), (), (), None,
+        seconds, 0.0, parameters, platform.node(), "unknown",
     )  # fmt: skip
 
 
