@@ -171,7 +171,7 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
 
 
 ALIASES = {"tuned": "mcts:preset=tuned"}
-NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating")
+NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating", "top-k")
 
 
 # --- all trials -------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ STYLES = {  # of each method the same in every picture
     "smac": Style(OLIVE, DASH_DOT, ">"),
     "hyperband": Style(WINE, LONG, "p"),
     "bohb": Style(INDIGO, DASH_DOT, "h"),
+    "bananas": Style(OLIVE, SOLID, "d"),
+    "lanas": Style(INDIGO, SOLID, "v"),
+    "npenas": Style(WINE, DASHED, "s"),
+    "nas-bowl": Style(GREEN, DASH_DOT, "^"),
+    "top-k": Style(ORANGE, DASHED, "X"),
 }
 
 
