@@ -74,6 +74,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def command_line(pid: int) -> bytes:
+    """What a process was started as; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def start(folder: Path, log: Path, options: list[str]) -> subprocess.Popen:
     """The search, in its folder."""
     command = [sys.executable, __file__, "--launch", str(log), "--out", str(folder), *options]
@@ -83,8 +91,9 @@ def start(folder: Path, log: Path, options: list[str]) -> subprocess.Popen:
 def kill_one(process: subprocess.Popen, rng: random.Random) -> str:
     """Kill the search or one of its workers; what was killed."""
     others = descendants(process.pid)
-    if others and rng.random() < 0.3:
-        os.kill(rng.choice(others), signal.SIGKILL)
+    workers = [pid for pid in others if b"spawn_main" in command_line(pid)]  # the others are Python's own
+    if workers and rng.random() < 0.3:
+        os.kill(rng.choice(workers), signal.SIGKILL)
         return "worker"
     process.kill()
     process.communicate()
