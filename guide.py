@@ -9,7 +9,6 @@ edges by what they join, and the operations.
 import json
 import math
 import random
-from functools import lru_cache
 from itertools import islice
 from typing import Iterator
 
@@ -17,6 +16,7 @@ import numpy as np
 
 import checkpoint
 from arch_generator import State
+from cell_encodings import INPUT, KINDS, OUTPUT, path_count, path_numbers, paths_and_edges
 from nasbench_dataset import cells
 from space import Space
 
@@ -27,35 +27,18 @@ LONGEST_PATH = 4  # inner vertices on a path that is told by its operations; lon
 MUTANTS = 100  # that it is shown of each cell it chooses
 LARGEST_ACCURACY = 0.999  # taken for anything above, whose logarithm runs away
 
-KINDS = 5  # of vertices: three operations, input and output
-FIRST_EDGE = (3 ** (LONGEST_PATH + 1) - 1) // 2  # features before it: paths
+FIRST_EDGE = path_count(LONGEST_PATH)  # features before it: paths
 FIRST_OPERATION = FIRST_EDGE + KINDS**2
 FEATURES = FIRST_OPERATION + 3
 MOST_FEATURES = 32  # of one cell: at most 8 paths, 9 edges and 5 operations
 
 
-@lru_cache(maxsize=1 << 16)
-def _paths_and_edges(vertices: int, edges: int) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
-    """The inner vertices (from 0) of every path from input to output, and the edges, of a graph."""
-    pairs = [pair for bit, pair in enumerate(cells.edge_pairs(vertices)) if edges >> bit & 1]
-    paths: list[list[tuple[int, ...]]] = [[()]] + [[] for _ in range(vertices - 1)]
-    for x, y in pairs:  # in the order of y, so that all paths to x are known
-        paths[y] += [(*path, y - 1) for path in paths[x]]
-    return [path[:-1] for path in paths[-1] if len(path) - 1 <= LONGEST_PATH], pairs
-
-
 def features_of(operations: cells.Operations, edges: int) -> list[int]:
     """The features of a cell, as numbers below ``FEATURES``; what is counted comes several times."""
-    paths, pairs = _paths_and_edges(len(operations) + 2, edges)
-    sequences = set()
-    for path in paths:
-        number = 0
-        for vertex in path:
-            number = 3 * number + operations[vertex]
-        sequences.add((3 ** len(path) - 1) // 2 + number)
-    kinds = (3, *operations, 4)
+    kinds = (INPUT, *operations, OUTPUT)
+    pairs = paths_and_edges(len(kinds), edges)[1]
     joined = [FIRST_EDGE + KINDS * kinds[x] + kinds[y] for x, y in pairs]
-    return [*sorted(sequences), *joined, *(FIRST_OPERATION + o for o in operations)]
+    return [*path_numbers(operations, edges, LONGEST_PATH), *joined, *(FIRST_OPERATION + o for o in operations)]
 
 
 class Guide:

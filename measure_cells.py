@@ -32,9 +32,10 @@ from scipy.stats import spearmanr
 
 import training_job
 import workers
+from measured_table import table_of
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable
-from nasbench_dataset.table import Table, check_destination, save
+from nasbench_dataset.table import check_destination, save
 from training import TRAINED, Training, check
 from training_data import load
 from training_recipe import add_options, from_options
@@ -107,47 +108,6 @@ def keeper(store: TrainingStore, number: int) -> Callable[[Training], None]:
             )
 
     return keep
-
-
-def table_of(trainings: list[Training], vertices: int) -> Table:
-    """Means over the seeds of the trained cells, and the single runs.
-
-    Parameters
-    ----------
-    trainings : list of Training
-        By one recipe on the same data. Failed ones are left out.
-
-    Returns
-    -------
-    Table
-        ``valid``, ``test`` (if the data have a test part) and ``train_seconds`` (CPU seconds of a training);
-        ``valid_runN`` and ``test_runN`` of the seed N; ``valid_<epochs>`` after a third and two thirds of the epochs
-        of the same trainings. A cell without a successful training is absent.
-    """
-    good = [t for t in trainings if t.outcome == TRAINED and t.cell < cells.cell_count(vertices)]
-    if not good:
-        raise InputError(f"there is no finished training of a cell of up to {vertices} vertices to make a table of")
-    seeds = sorted({t.seed for t in good})
-    epochs = good[0].recipe.epochs
-    values = {"valid": lambda t: t.valid[-1], "test": lambda t: np.nan if t.test is None else t.test}
-    values |= {"train_seconds": lambda t: t.cpu_seconds}
-    values |= {f"valid_{n}": lambda t, n=n: t.valid[n - 1] for n in (epochs // 3, 2 * epochs // 3) if n}
-    runs = {name: np.full((len(seeds), cells.cell_count(vertices)), np.nan) for name in values}
-    for training in good:
-        for name, value in values.items():
-            runs[name][seeds.index(training.seed), training.cell] = value(training)
-    trained = ~np.isnan(runs["valid"])
-    count = trained.sum(axis=0)
-    columns = {}
-    for name, of_seeds in runs.items():
-        total = np.where(trained, of_seeds, 0).sum(axis=0)
-        columns[name] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    for name in ("valid", "test"):
-        columns |= {f"{name}_run{seed}": row for seed, row in zip(seeds, runs[name])}
-    columns["train_seconds"] = columns["train_seconds"].astype(np.float32).astype(np.float64)  # half the size
-    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
-    epochs_and_seeds = f"{epochs} epochs, {len(seeds)} seeds" if len(seeds) > 1 else f"{epochs} epochs"
-    return Table(columns, f"trained by this project on {printable(good[0].data_name)}, {epochs_and_seeds}", True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -108,14 +108,17 @@ def neighbours(operations: Operations, edges: int) -> list[tuple[Operations, int
     return changed + [(operations, edges ^ 1 << bit) for bit in range(vertices * (vertices - 1) // 2)]
 
 
-def mutate(operations: Operations, edges: int, rng: random.Random) -> tuple[Operations, int]:
+def mutate(
+    operations: Operations, edges: int, rng: random.Random, edge_chance: float | None = None
+) -> tuple[Operations, int]:
     """A graph with on average one operation and (v - 1) / 2 edges changed (Ying et al. 2019).
 
-    Each edge is flipped with probability 1 / v, each operation replaced with probability 1 / (v - 2).
+    Each edge is flipped with probability 1 / v, or another, each operation replaced with probability 1 / (v - 2).
     """
     vertices = len(operations) + 2
+    edge_chance = 1 / vertices if edge_chance is None else edge_chance
     for bit in range(vertices * (vertices - 1) // 2):
-        if rng.random() < 1 / vertices:
+        if rng.random() < edge_chance:
             edges ^= 1 << bit
     mutated = tuple(
         rng.choice([other for other in range(3) if other != o]) if rng.random() < 1 / len(operations) else o

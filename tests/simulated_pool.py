@@ -22,7 +22,7 @@ from compare import new_method  # noqa: E402
 from driver import LATER, Driver  # noqa: E402
 from method import Answer, Question  # noqa: E402
 from nasbench_dataset import cells  # noqa: E402
-from nasbench_dataset.convert import open_table  # noqa: E402
+from nasbench_dataset.opening import open_table  # noqa: E402
 from nasbench_dataset.table import EMBEDDED  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
 

@@ -8,8 +8,9 @@ from sklearn.linear_model import Ridge
 
 import guide as guide_module
 from arch_generator import State, arch_generator
+from cell_encodings import KINDS, paths_and_edges
 from driver import Driver
-from guide import FEATURES, FIRST_EDGE, FIRST_OPERATION, KINDS, MOST_FEATURES, RIDGE, Guide, features_of
+from guide import FEATURES, FIRST_EDGE, FIRST_OPERATION, MOST_FEATURES, RIDGE, Guide, features_of
 from MCTS import MCTS
 from nasbench_dataset import cells, features
 from nasbench_dataset.table import EMBEDDED, load
@@ -67,8 +68,9 @@ def test_no_cell_has_more_features_than_there_is_room_for():
     """The most paths have graphs of few vertices and nine edges; operations only make paths equal."""
     for vertices in (5, 6, 7):
         for edges in set((cells.enumerate_codes(vertices) // 3 ** (vertices - 2)).tolist()):
-            paths, pairs = guide_module._paths_and_edges(vertices, edges)
-            assert len(paths) + len(pairs) + vertices - 2 <= MOST_FEATURES
+            paths, pairs = paths_and_edges(vertices, edges)
+            short = [path for path in paths if len(path) <= guide_module.LONGEST_PATH]
+            assert len(short) + len(pairs) + vertices - 2 <= MOST_FEATURES
 
 
 def test_predictions_are_those_of_ridge_regression(guide, accuracies):

@@ -226,12 +226,6 @@ def test_something_else_in_place_of_a_file_is_refused_at_once(tmp_path, make, na
         search(tmp_path, 1, "--resume")
 
 
-def test_a_folder_that_is_not_there_is_not_made_to_be_resumed(tmp_path):
-    with pytest.raises(InputError, match="no search is saved"):
-        search(tmp_path / "absent", 1, "--resume")
-    assert not (tmp_path / "absent").exists()
-
-
 @pytest.mark.parametrize("name", ["search", "search.new", "nodes", "dangling_nodes"])
 def test_a_file_of_200_megabytes_is_refused_within_bounded_memory(tmp_path, name):
     search(tmp_path, 1)
