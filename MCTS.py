@@ -24,9 +24,9 @@ from nasbench_dataset.signals import catch_signals
 if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
-import math
 import random
 from enum import Enum
+from math import log, sqrt
 
 from arch_generator import ROOT, State
 from guide import Guide, Model
@@ -112,7 +112,7 @@ class MCTS(TreeMethod):
         self.rollout = ROLLOUTS[space.lookup](space, self.rng)
         self.guide = Guide(space, self.rng, options.guide_from, self.new_model(seed))
         self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
-        self._exploration = 2 * options.cp * math.sqrt(2)
+        self._exploration = 2 * options.cp * sqrt(2)
         self._closing, self._along_path = options.close_exhausted, options.backup == "path"
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
@@ -191,7 +191,7 @@ class MCTS(TreeMethod):
             children = [c for c in children if c not in aside and (c.n or not c.state.finished)]
             if not children:
                 return Leads.WAITING
-        exploration, sqrt, log_n = self._exploration, math.sqrt, math.log(node.visits)
+        exploration, log_n = self._exploration, log(node.visits)
         for child in children:
             uct = child.x_bar + exploration * sqrt(log_n / child.visits)
             if uct > best:

@@ -68,7 +68,7 @@ def build(
 
 
 def for_images(model: keras.Model, scaling: tuple[np.ndarray, np.ndarray]) -> keras.Model:
-    """The same model with images as they are (``images * scale + shift`` is what it had) to probabilities of classes."""
+    """The same model, from images as they are (``images * scale + shift`` is what it had) to probabilities."""
     scale, shift = (values.astype(np.float64) for values in scaling)
     inputs = keras.Input(model.input_shape[1:], name="images")
     normalised = keras.layers.Normalization(mean=-shift / scale, variance=scale**-2.0, name="normalised")(inputs)

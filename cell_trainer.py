@@ -20,13 +20,12 @@ from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
 from space import Space
 from training import TRAINED, Training, crashed
-from training_crew import Crew
+from training_crew import MOST_TRIES, Crew, refused
 from training_data import Data
 from training_job import Job, run
 from training_recipe import Recipe
 from training_store import TrainingStore
 
-MOST_TRIES = 3  # of a training whose worker dies
 POLL_SECONDS = 0.2  # of a wait for trainings, until whoever waits may look at something else
 
 
@@ -157,10 +156,12 @@ class CellTrainer:
 
     def describe(self) -> str:
         """What answers, for the banner."""
-        parts = [(part, name) for part, name in ((self.data.valid, "validation"), (self.data.test, "test")) if part]
-        images = ", ".join([f"{len(self.data.train.labels):,} images", *(f"{len(p.labels):,} for {n}" for p, n in parts)])
+        parts = ("validation", self.data.valid), ("test", self.data.test)
+        others = [f"{len(part.labels):,} for {name}" for name, part in parts if part]
+        counts = [f"{len(self.data.train.labels):,} images", *others]
+        about = f"{printable(self.data.name)}, {self.data.classes} classes, {', '.join(counts)}"
         return (
-            f"training {printable(self.data.name)}, {self.data.classes} classes, {images}; {self.crew.name}\n"
+            f"training {about}; {self.crew.name}\n"
             f"recipe   {self.recipe.canonical()}\n"
             f"store    {printable(self.store.path)}, {len(self.store):,} trainings"
         )
@@ -274,10 +275,7 @@ class CellTrainer:
             reason = f"its worker died {MOST_TRIES} times ({error or type(error).__name__})"
         except Exception as error:  # a library can raise anything; the next cell may do better
             if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
-                raise InputError(
-                    f"a worker cannot import what a training needs ({printable(error.__cause__ or error, 200)}); start it"
-                    " in the folder of this project with PYTHONPATH=. and install requirements.txt there"
-                ) from error
+                raise refused(error) from error
             reason = f"{type(error).__name__}: {error}"
         return crashed(question.index, self.recipe, self.data, self.seed, reason, seconds)
 

@@ -69,21 +69,21 @@ class Box:
 
 
 def draw(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: float, caption: str) -> None:
-    """Write both figures to ``options.out``, as PNG and SVG.
+    """Write the figures to ``options.out``, as PNG and SVG.
 
     Parameters
     ----------
     groups : dict of str to list of dict
         The results of each method's trials.
     best_test : float
-        The best test accuracy of the domain.
+        The best test accuracy of the domain, or with ``--train`` of all that was found.
     """
     own = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(own):
-        for name, figure, words in (
-            ("best-so-far", draw_best_so_far(groups, options, best_test), ""),
-            ("samples-to-best", draw_samples_to_best(groups, options), BOXES),
-        ):
+        figures = [("best-so-far", draw_best_so_far(groups, options, best_test), "")]
+        if not hasattr(options, "train"):  # else nobody knows the best cell
+            figures.append(("samples-to-best", draw_samples_to_best(groups, options), BOXES))
+        for name, figure, words in figures:
             figure.text(0.01, 0.01, words + caption, fontsize=8, va="bottom")
             save_figure(figure, options.out / name)
 
@@ -144,7 +144,7 @@ def _frame_accuracy(axes: Axes, best_test: float, places: np.ndarray) -> None:
         lows += y[(x >= late) & np.isfinite(y)].tolist()
     low = min([*lows, best_test - 0.001])
     axes.axhline(best_test, color="black", lw=0.8, ls=(0, (2, 2)))
-    axes.annotate("best cell of the domain", (places[0], best_test), (0, 3), textcoords="offset points", fontsize=8)
+    axes.annotate("best cell", (places[0], best_test), (0, 3), textcoords="offset points", fontsize=8)
     axes.set_ylim(low - 0.05 * (best_test - low), best_test + 0.1 * (best_test - low))
     axes.set_ylabel("test accuracy of the best so far\n(median, band: quartiles)")
 

@@ -97,10 +97,11 @@ class Search:
         self, samples: int | None = None, patience: float = math.inf, report: Callable[[], None] = lambda: None
     ) -> Outcome:
         """Search until something ends it; see ``Driver.run``."""
+        nodes_at_best, best_trace = self._nodes_at_best, self.history.best_trace
 
         def note_and_report() -> None:
-            while len(self._nodes_at_best) < len(self.history.best_trace):
-                self._nodes_at_best.append(len(self.method.tree))
+            while len(nodes_at_best) < len(best_trace):
+                nodes_at_best.append(len(self.method.tree))
             report()
 
         return self._driver.run(samples, patience, note_and_report)

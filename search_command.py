@@ -21,14 +21,15 @@ import training_options
 from arch_generator import arch_generator
 from method import TreeMethod, silently
 from nasbench_dataset import InputError, command
-from nasbench_dataset.convert import open_table
+from nasbench_dataset.opening import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
 from nasbench_dataset.signals import catch_signals
 from nasbench_dataset.table import METRICS, default_path
 from net_training import NetTrainer
 from options import Options, add_options, from_arguments
 from search import Search, SearchTrainer
-from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
+from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES
+from search_results import check_results, result_files, summarise, summary_file
 from space import LOOKUPS
 
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
@@ -93,7 +94,7 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
         "--out", type=command.path, default=Path("results"), metavar="DIR",
         help="where the results go, and the search itself, to be resumed",
     )  # fmt: skip
-    group.add_argument("--resume", action="store_true", help="go on with the search saved in --out")
+    group.add_argument("--resume", action="store_true", help="go on with the search saved in --out, if any")
     group.add_argument(
         "--save-every", type=command.number(0), metavar="SECONDS",
         help="save so often; without it as often as 5 %% of the time allow, the save at the end counted",
@@ -129,6 +130,8 @@ def run_command(arguments: argparse.Namespace, method_class: type[TreeMethod], o
         stop_when_asked(search, arguments.quiet)
         if not arguments.quiet:
             print(banner(search, resumed=saved is not None), flush=True)
+            if arguments.resume and not saved:
+                print(f"begun    no search is saved in {printable(arguments.out)}, so this one begins", flush=True)
         with progress.of(search):
             outcome = search.run(arguments.samples, arguments.patience, lambda: (progress(), saver()))
         try:
@@ -164,14 +167,13 @@ def prepare_folder(arguments: argparse.Namespace) -> None:
     """Create the results folder and see that it can be written to, before a search is spent on it."""
     folder = arguments.out
     try:
-        if arguments.resume and not folder.exists():
-            raise nothing_saved(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "it cannot be written to")
         checkpoint.check_names(folder)
         with open(folder / TRACES, "a"):
             pass
+        check_results(folder)
     except OSError as error:
         raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
 
@@ -179,24 +181,18 @@ def prepare_folder(arguments: argparse.Namespace) -> None:
 def saved_search(saves: checkpoint.Checkpoint, arguments: argparse.Namespace) -> checkpoint.Saved | None:
     """What is to be resumed; a search that could be resumed is not begun anew by mistake.
 
-    One that has ended stays, whole, until a new one saves itself for the first time. A search that trains is resumed by
-    the command that began it: its trainings are in the store in any case.
+    One that has ended stays, whole, until a new one saves itself for the first time. Where nothing is saved there is
+    nothing to be resumed and a search begins, so that whoever restarts a killed job needs one command line. A search
+    that trains is resumed by the command that began it: its trainings are in the store in any case.
     """
     saved = saves.load()
     unfinished = saved is not None and saved[0].get("outcome") not in FINISHED
     if arguments.resume or unfinished and hasattr(arguments, "train"):
-        if saved is None:
-            raise nothing_saved(arguments.out)
         return saved
     if unfinished:
         where = f"an unfinished search is saved in --out {arguments.out}"
         raise InputError(f"{where}; add --resume, or choose another --out")
     return None
-
-
-def nothing_saved(folder: Path) -> InputError:
-    """The error for a folder in which there is nothing to be resumed."""
-    return InputError(f"no search is saved in --out {folder}; start one without --resume")
 
 
 def choose_seed(arguments: argparse.Namespace, saved: checkpoint.Saved | None) -> int:

@@ -15,6 +15,9 @@ from typing import Callable, Iterator, Protocol
 import training_job
 import workers
 from nasbench_dataset import InputError
+from nasbench_dataset.files import printable
+
+MOST_TRIES = 3  # of a call whose worker dies
 
 
 class Crew(Protocol):
@@ -36,6 +39,33 @@ class Crew(Protocol):
 
     def submit(self, function: Callable, *arguments: object) -> Future:
         """Call the function in a worker."""
+
+
+def call(crew: Crew, function: Callable, *arguments: object) -> object:
+    """What a function returns in a worker; it is called again where its worker dies.
+
+    Raises
+    ------
+    InputError
+        If it does so each time, or cannot be called there.
+    """
+    for _ in range(MOST_TRIES):
+        try:
+            return crew.submit(function, *arguments).result()
+        except InputError:
+            raise
+        except crew.lost:
+            continue
+        except Exception as error:  # of another machine it can be anything
+            raise refused(error) from error
+    raise InputError(f"a worker died {MOST_TRIES} times before it could train; see whether there is enough memory")
+
+
+def refused(error: Exception) -> InputError:
+    """The line for what a worker cannot do whatever the cell is."""
+    reason = printable(error.__cause__ if isinstance(error.__cause__, ImportError) else error, 200)
+    advice = "start it in the folder of this project with PYTHONPATH=. and install requirements.txt there"
+    return InputError(f"a worker cannot train ({reason or type(error).__name__}); {advice}")
 
 
 class Here:
@@ -108,7 +138,8 @@ def gpus() -> list[str]:
     if (allowed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in allowed.split(",") if name.strip()]
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+        asked = {"capture_output": True, "text": True, "timeout": 20, "stdin": subprocess.DEVNULL}
+        found = subprocess.run(["nvidia-smi", "-L"], **asked)
     except (OSError, subprocess.SubprocessError):
         return []
     listed = [line for line in found.stdout.splitlines() if line.startswith("GPU ")] if found.returncode == 0 else []

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import keras_backend
 from nasbench_dataset import InputError, cells
-from nasbench_dataset.files import printable
 from training import Training, train
 from training_data import Data, load
 from training_recipe import Recipe
@@ -64,16 +64,14 @@ def device(engine: str) -> str:
     InputError
         If it cannot compute; it says what to install or to set.
     """
+    if engine == "keras":
+        keras_backend.check()
     try:
-        if engine == "keras":
-            importlib.import_module("keras_backend").check()
         return importlib.import_module(f"training_{engine}").device()
-    except (ImportError, RuntimeError) as error:  # RuntimeError: JAX finds no device
-        advice = "pip install -r requirements.txt"
-        if isinstance(error, RuntimeError):
-            asked = os.environ.get("JAX_PLATFORMS")
-            advice = f"JAX_PLATFORMS={asked} asks for that: unset it" if asked else "pip install --upgrade jax"
-        raise InputError(f"a worker cannot train: {printable(error, 200)}; {advice}") from error
+    except Exception as error:  # whatever JAX raises where it is missing or finds no device
+        asked = os.environ.get("JAX_PLATFORMS")
+        advice = f"JAX_PLATFORMS={asked} asks for that: unset it" if asked else "pip install -r requirements.txt"
+        raise InputError(f"a worker cannot train: {keras_backend.describe(error)}; {advice}") from error
 
 
 def run(job: Job) -> Training:

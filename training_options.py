@@ -3,7 +3,10 @@
 import argparse
 import json
 import math
+import multiprocessing
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -18,15 +21,14 @@ from nasbench_dataset.files import printable, write_atomically
 from training import MOST_SEEDS, TRAINED
 from training_crew import Crew
 from training_data import Data, load
-from training_job import device, run_and_keep
+from training_job import device, prepare, run_and_keep
 from training_recipe import Recipe
 from training_store import TrainingStore
 
 PREFIX = "train_"  # of the options of a recipe, since a search has options of such names, too
 STORE = "trainings.sqlite"
 BEST_MODEL, BEST_ABOUT = "best.keras", "best.json"
-RUN_OPTIONS = ("workers", "cluster", "keep_best")  # of one search
-ONLY_WITH_TRAIN = ("store", "train_seed", "train_limit", "retry_failed", *RUN_OPTIONS)
+RUN_OPTIONS = ("workers", "cluster", "keep_best", "retry_failed")  # of one search
 
 
 def add_options(parser: argparse.ArgumentParser, one_search: bool = True) -> None:
@@ -38,27 +40,27 @@ def add_options(parser: argparse.ArgumentParser, one_search: bool = True) -> Non
     )  # fmt: skip
     add("--store", type=command.path, metavar="PATH", default=hidden, help=f"of trainings; else {STORE} in --out")
     if one_search:
+        words = "of a Dask scheduler, whose workers train"
         add("--workers", type=command.whole_number(1), metavar="N", default=hidden, help="trainings at a time; else 1")
-        add("--cluster", type=command.address, metavar="ADDRESS", default=hidden, help="of a Dask scheduler, whose workers train")
+        add("--cluster", type=command.address, metavar="ADDRESS", default=hidden, help=words)
         add("--keep-best", action="store_true", default=hidden, help=f"keep the best network: {BEST_MODEL} in --out")
+        add("--retry-failed", action="store_true", default=hidden, help="make trainings that failed before once more")
     add("--train-seed", type=command.whole_number(0), metavar="N", default=hidden, help="of all trainings; else 0")
     add("--train-limit", type=command.number(0), metavar="SECONDS", default=hidden, help="after which one has failed")
-    add("--retry-failed", action="store_true", default=hidden, help="make trainings again that failed in an earlier run")
-    training_recipe.add_options(
-        parser.add_argument_group("how cells are trained", "what is not given is as in --train-recipe, small if none is"),
-        PREFIX,
-    )
+    group = parser.add_argument_group("how cells are trained", "what is not given is as in --train-recipe, else small")
+    training_recipe.add_options(group, PREFIX)
 
 
-def wanted(options: argparse.Namespace) -> bool:
-    """Whether the command is to train.
+def wanted(options: argparse.Namespace, one_search: bool = True) -> bool:
+    """Whether the command, of the options that ``add_options`` gave it, is to train.
 
     Raises
     ------
     InputError
         If there are options that need ``--train`` without it, or that do not go together with it.
     """
-    names = [name for name in vars(options) if name in ONLY_WITH_TRAIN or name.startswith(PREFIX)]
+    own = ("store", *(RUN_OPTIONS if one_search else ()))
+    names = [name for name in vars(options) if name in own or name.startswith(PREFIX)]
     if not hasattr(options, "train"):
         if names:
             raise InputError(f"--{names[0].replace('_', '-')} needs --train DATA: it says how cells are trained")
@@ -95,7 +97,7 @@ def load_for(options: argparse.Namespace, generator: arch_generator) -> Data:
 def check_cells(generator: arch_generator, shape: NetworkShape) -> None:
     """See that every cell within the limits can be built so; InputError where not."""
     output = generator.max_nodes - 1
-    feeding = range(1, 1 + min(output - 1, generator.max_edges // 2))  # so many can feed the output, with two edges each
+    feeding = range(1, 1 + min(output - 1, generator.max_edges // 2))  # so many can feed it, with two edges each
     edges = sum(cells.edge_bit(0, v) | cells.edge_bit(v, output) for v in feeding)
     check_channels(((0,) * (output - 1), edges), shape)
 
@@ -125,6 +127,41 @@ def source_of(name: str) -> str:
     return str(Path(name).absolute()) if name.endswith(".npz") else name
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What several searches that train, each in a process of its own, have in common; those processes load the data."""
+
+    source: str
+    recipe: Recipe
+    seed: int
+    store: str
+    limit: float
+
+    def trainer(self, generator: arch_generator, lookup: str) -> CellTrainer:
+        """Who answers by training in this process."""
+        data, store = _opened(self)
+        return CellTrainer(
+            data, self.source, self.recipe, self.seed, store, training_crew.Here(), generator, lookup, self.limit
+        )
+
+
+def shared(options: argparse.Namespace) -> Shared:
+    """What the searches of a command have in common."""
+    store = getattr(options, "store", options.out / STORE)
+    limit = getattr(options, "train_limit", math.inf)
+    seed = getattr(options, "train_seed", 0)
+    return Shared(source_of(options.train), recipe_of(options), seed, str(Path(store).absolute()), limit)
+
+
+@lru_cache(maxsize=1)
+def _opened(shared: Shared) -> tuple[Data, TrainingStore]:
+    """The data and the store, for a process with one thread that has loaded no JAX yet."""
+    if multiprocessing.parent_process() is not None:
+        prepare(1, None)
+    device(shared.recipe.engine)  # an error in one line, where it cannot compute
+    return load(shared.source), TrainingStore(shared.store)
+
+
 @contextmanager
 def training(
     options: argparse.Namespace, data: Data, generator: arch_generator, warn: Callable[[str], None]
@@ -137,7 +174,7 @@ def training(
             crew = stack.enter_context(training_crew.cluster(options.cluster, workers))
         else:
             crew = stack.enter_context(training_crew.processes(workers or 1))
-        crew.name += f", {crew.submit(device, recipe_of(options).engine).result()}"
+        crew.name += f", {training_crew.call(crew, device, recipe_of(options).engine)}"
         yield trainer_of(options, data, store, crew, generator, warn)
 
 
@@ -150,9 +187,10 @@ def keep_best(trainer: CellTrainer, history: History, folder: Path) -> str:
     if not history.best:
         return "there is no best network to keep"
     index = cells.index(history.best.operations, history.best.edges)
-    training, content = trainer.crew.submit(run_and_keep, trainer.job(index)).result()
+    training, content = training_crew.call(trainer.crew, run_and_keep, trainer.job(index))
     if training.outcome != TRAINED:
-        return f"the best network could not be kept: trained once more it failed ({training.outcome}: {training.reason})"
+        why = f"{training.outcome}: {training.reason}"
+        return f"the best network could not be kept: trained once more it failed ({why})"
     about = {
         "cell": history.best.to_dict(),
         "data": training.data_name,

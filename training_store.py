@@ -58,10 +58,12 @@ class TrainingStore:
         a minute, or cannot be written. Nothing that was in it is lost then.
     """
 
-    def __init__(self, path: str | Path, busy_seconds: float = BUSY_SECONDS):
+    def __init__(self, path: str | Path, busy_seconds: float = BUSY_SECONDS, must_exist: bool = False):
         self.path = Path(path)
         self._claims: int | None = None
         with self._told():
+            if must_exist and not self.path.exists():
+                raise InputError(f"there is no store of trainings {self.path}; name a file")
             if self.path.exists() and not self.path.is_file():
                 raise InputError(f"{self.path} is no regular file; name a file for the store of trainings")
             # absolute, since ":memory:" is no file to SQLite

@@ -92,7 +92,7 @@ def _returned(future: Future, backend: str) -> object:
         raise
     except (BrokenExecutor, MemoryError) as error:
         reason = "a worker was ended from outside, or there was not enough memory"
-        raise InputError(f"{reason}; finished trials are kept: start again, with fewer --jobs") from error
+        raise InputError(f"{reason}; what has ended is kept: start again, with fewer workers") from error
     except Exception as error:
         if backend == BACKENDS[0]:
             raise

@@ -270,6 +270,7 @@ def enumerate_codes(vertices: int) -> np.ndarray:
     return codes
 
 
+@lru_cache(maxsize=None)
 def first_index(vertices: int) -> int:
     """The index of the first cell with that many vertices; equally, the number of cells with fewer."""
     return sum(count for v, count in CELL_COUNTS.items() if v < vertices)
@@ -285,7 +286,7 @@ def index(operations: Operations, edges: int) -> int:
     codes = enumerate_codes(len(operations) + 2)
     code = edges * 3 ** len(operations) + operation_number(operations)
     position = int(codes.searchsorted(code))
-    if position == len(codes) or codes[position] != code:
+    if position == len(codes) or codes.item(position) != code:
         return NOT_A_CELL
     return first_index(len(operations) + 2) + position
 

@@ -61,11 +61,12 @@ class Table:
     def describe(self) -> str:
         """One line: what kind of table, complete up to where, from where."""
         kind = "measured" if self.measured else "SURROGATE fitted to measurements, not NAS-Bench-101 itself"
-        parts = []
+        alike: dict[str, list[str]] = {}  # the names of the columns of which the same can be said
         for name, values in self.columns.items():
             full = self.complete_to(name)
             reach = f"complete up to {full} vertices" if full else "incomplete at every vertex count"
-            parts.append(f"{name}: {np.count_nonzero(~np.isnan(values)):,} cells, {reach}")
+            alike.setdefault(f"{np.count_nonzero(~np.isnan(values)):,} cells, {reach}", []).append(name)
+        parts = [f"{', '.join(names)}: {reach}" for reach, names in alike.items()]
         return printable(f"{printable(self.source, 200)} ({kind}; {'; '.join(parts)})")
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from arch_generator import arch_generator  # noqa: E402
 from compare import new_method, parse_method  # noqa: E402
 from driver import Driver  # noqa: E402
-from nasbench_dataset.convert import open_table  # noqa: E402
+from nasbench_dataset.opening import open_table  # noqa: E402
 from nasbench_dataset.table import EMBEDDED  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
 
