@@ -1,22 +1,29 @@
 """Chromium without a screen, for tests and pictures of pages. Tests import the fixture ``browser``.
 
-    python tests/browser.py results/tree.html docs/page.png                 docs/page.png was made so
     python tests/browser.py PAGE.html PICTURE.png --width 400 --dark
+
+docs/page.png was made so (which trainings take longer than .9 seconds depends on the machine):
+
+    python MCTS.py --train digits --max-nodes 5 --samples 60 --seed 0 --train-limit 0.9
+    python visualize.py results --html && python tests/browser.py results/tree.html docs/page.png
 
 Needs Chromium and its driver (``apt install chromium-driver``).
 """
 
 import argparse
 import base64
-import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tree_pictures import fewer_colours  # noqa: E402
 
 
 def start() -> webdriver.Chrome | None:
@@ -67,14 +74,14 @@ def look(browser: webdriver.Chrome, width: int, scheme: str = "light", height: i
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
-def picture(browser: webdriver.Chrome) -> Image.Image:
-    """The whole page, however high."""
+def picture(browser: webdriver.Chrome) -> bytes:
+    """The whole page, however high, as PNG."""
     taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png"})
-    return Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
+    return base64.b64decode(taken["data"])
 
 
 def main() -> None:
-    """Write a picture of a page, in 256 colours."""
+    """Write a picture of a page, in few colours."""
     parser = argparse.ArgumentParser(description="Write a picture of a page.")
     parser.add_argument("page", type=Path)
     parser.add_argument("png", type=Path)
@@ -87,8 +94,7 @@ def main() -> None:
     try:
         browser.get(options.page.resolve().as_uri())
         look(browser, options.width, "dark" if options.dark else "light")
-        few = picture(browser).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(options.png, optimize=True)
+        options.png.write_bytes(fewer_colours(picture(browser)))
         print(*browser.get_log("browser"), sep="\n")
     finally:
         browser.quit()
