@@ -28,7 +28,8 @@ from nasbench_dataset.table import METRICS, default_path
 from net_training import NetTrainer
 from options import Options, add_options, from_arguments
 from search import Search, SearchTrainer
-from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
+from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES
+from search_results import check_results, result_files, summarise, summary_file
 from space import LOOKUPS
 
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
@@ -172,6 +173,7 @@ def prepare_folder(arguments: argparse.Namespace) -> None:
         checkpoint.check_names(folder)
         with open(folder / TRACES, "a"):
             pass
+        check_results(folder)
     except OSError as error:
         raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
 

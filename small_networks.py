@@ -72,7 +72,15 @@ def _fit(loss: Callable, recipe: Recipe, weights: Weights, data: Any, targets, o
     return jax.lax.fori_loop(0, steps, advance, (weights, zeros, zeros))[0]
 
 
-def fit(loss: Callable, recipe: Recipe, weights: Weights, data: Any, targets: np.ndarray, rng: np.random.Generator):
+def fit(
+    loss: Callable,
+    recipe: Recipe,
+    weights: Weights,
+    data: Any,
+    targets: np.ndarray,
+    rng: np.random.Generator,
+    drawn: np.ndarray | None = None,
+) -> Weights:
     """Fit the members of an ensemble, each to all samples in an order of its own.
 
     Parameters
@@ -82,26 +90,42 @@ def fit(loss: Callable, recipe: Recipe, weights: Weights, data: Any, targets: np
     weights, data : trees of arrays
         Weights to begin with, [members, ...]; what the network sees, [n, ...].
     targets : float [n]
+    drawn : int [members, n], optional
+        The samples of each member, if not all.
     """
     members, count = jax.tree.leaves(weights)[0].shape[0], len(targets)
     room = ROOM
     while room < count:
         room *= 2
-    batches, most = -(-count // recipe.batch), recipe.epochs * -(-room // recipe.batch)
-    steps = recipe.epochs * batches
-    order = np.zeros((most, members, recipe.batch), np.int32)
-    present = np.zeros((most, members, recipe.batch), np.float32)
-    present[:steps] = np.tile(np.arange(batches * recipe.batch) < count, recipe.epochs).reshape(steps, 1, recipe.batch)
-    shuffled = rng.permuted(np.tile(np.arange(count), (recipe.epochs, members, 1)), axis=2)
-    padded = np.zeros((recipe.epochs, members, batches * recipe.batch), np.int32)
-    padded[:, :, :count] = shuffled
-    order[:steps] = padded.reshape(-1, members, batches, recipe.batch).swapaxes(1, 2).reshape(steps, members, -1)
 
     def pad(array: np.ndarray) -> np.ndarray:
         return np.pad(array, [(0, room - count)] + [(0, 0)] * (array.ndim - 1))
 
+    drawn = np.tile(np.arange(count), (members, 1)) if drawn is None else drawn
+    order, present, steps = _batches(drawn, recipe, -(-room // recipe.batch), rng)
     data, targets = jax.tree.map(pad, data), pad(np.asarray(targets, np.float32))
     return _fit(loss, recipe, weights, data, targets, order, present, steps, int(rng.integers(1 << 31)))
+
+
+def _batches(drawn: np.ndarray, recipe: Recipe, room: int, rng: np.random.Generator) -> tuple:
+    """The samples of each step (int32, and float32 whether they count, [epochs * room, members, batch]), and the steps.
+
+    Parameters
+    ----------
+    room : int
+        Batches of an epoch for which there is to be room.
+    """
+    members, count = drawn.shape
+    batches = -(-count // recipe.batch)
+    steps = recipe.epochs * batches
+    filled = np.zeros((recipe.epochs, members, batches * recipe.batch), np.int32)
+    filled[:, :, :count] = rng.permuted(np.tile(drawn, (recipe.epochs, 1, 1)), axis=2)
+    order = np.zeros((recipe.epochs * room, members, recipe.batch), np.int32)
+    order[:steps] = filled.reshape(-1, members, batches, recipe.batch).swapaxes(1, 2).reshape(steps, members, -1)
+    present = np.zeros(order.shape, np.float32)
+    real = np.tile(np.arange(batches * recipe.batch) < count, recipe.epochs)
+    present[:steps] = real.reshape(steps, 1, recipe.batch)
+    return order, present, steps
 
 
 # --- BANANAS: fully connected networks -----------------------------------------------------------
@@ -117,7 +141,8 @@ def _perceptron(weights: Weights, x):
     return dense(weights[-1], x)[..., 0]
 
 
-def _absolute_error(weights: Weights, x, targets, present, key):
+def absolute_error(weights: Weights, x, targets, present, key):
+    """The loss of fully connected networks."""
     return (jnp.abs(_perceptron(weights, x) - targets) * present).sum() / present.sum()
 
 
@@ -127,7 +152,7 @@ class Perceptrons:
     def __init__(self, rows: np.ndarray, targets: np.ndarray, rng: np.random.Generator):
         sizes = rows.shape[1], *WIDTHS, 1
         weights = [glorot(rng, MEMBERS, *pair) for pair in zip(sizes, sizes[1:])]
-        self._weights = fit(_absolute_error, BANANAS, weights, rows, targets, rng)
+        self._weights = fit(absolute_error, BANANAS, weights, rows, targets, rng)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """float [members, n]: what each member predicts."""

@@ -1,10 +1,10 @@
 """Attack every command of the project in every way that came to mind: ``python tests/attack.py``.
 
-Every command meets streams that are closed, full or gone; strange environments; signals at random moments; inputs that are
-damaged, swapped, huge, hostile or no files; and outputs that cannot be written. Each case runs in a folder of its own, and
-an independent judge (attack_judge.py) says what speaks against how it ended. A row of the table is an attack on a
-command; the exit status is 0 only where nothing was lost, no traceback was shown, no process was left behind, and no
-hostile byte was executed or printed.
+Every command meets streams that are closed, full or gone; strange environments; signals at random moments; inputs that
+are damaged, swapped, huge, hostile or no files; and outputs that cannot be written. Each case runs in a folder of its
+own, and an independent judge (attack_judge.py) says what speaks against how it ended. A row of the table is an attack
+on a command; the exit status is 0 only where nothing was lost, no traceback was shown, no process was left behind, and
+no hostile byte was executed or printed.
 
     python tests/attack.py --only 'compare.py . signals'      some of it: a regular expression over what --list prints
     python tests/attack.py --rounds 5                         fewer random moments
@@ -90,7 +90,9 @@ def drawn(cases: list[Case], share: float, seed: int) -> list[Case]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose name has this regular expression")
-    parser.add_argument("--rounds", type=int, default=50, help="random moments of a signal, for a command that is quick")
+    parser.add_argument(
+        "--rounds", type=int, default=50, help="random moments of a signal, for a command that is quick"
+    )
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each row, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of what is drawn")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
@@ -111,7 +113,11 @@ def main() -> int:
         place = (options.keep or Path(folder)).resolve()
         failed = attack(cases, options.jobs, place, bool(options.keep), options.verbose)
     changed = judge.of_changes(project, judge.of_the_project(), lambda name: False)
-    print(*changed, f"{len(cases) - failed} of {len(cases)} cases went well, in {time.monotonic() - started:.0f} s", sep="\n")
+    print(
+        *changed,
+        f"{len(cases) - failed} of {len(cases)} cases went well, in {time.monotonic() - started:.0f} s",
+        sep="\n",
+    )
     return 1 if failed or changed else 0
 
 

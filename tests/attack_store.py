@@ -37,11 +37,11 @@ def with_a_checksum(change: Callable[[list], list]) -> Damage:
     return damage
 
 
-_PLACES_OF_TEXT = 3, 4, 8, 15, 16  # recipe, name of the data, reason, host, device
+_PLACES_OF_TEXT = 4, 8, 15, 16  # name of the data, reason, host, device
 STORE: dict[str, Damage] = {
     "hostile text": by_sql("UPDATE trainings SET data_name = hostile(), reason = hostile(), host = hostile()"),
     "hostile text behind a checksum": with_a_checksum(
-        lambda row: [NASTY[:-1] if place in _PLACES_OF_TEXT[1:] else value for place, value in enumerate(row)]
+        lambda row: [NASTY[:-1] if place in _PLACES_OF_TEXT else value for place, value in enumerate(row)]
     ),
     "accuracies that are none": with_a_checksum(lambda row: [*row[:9], "[NaN, 1e999]", *row[10:]]),
     "nested accuracies": with_a_checksum(lambda row: [*row[:9], "[" * 100_000, *row[10:]]),

@@ -108,7 +108,9 @@ def main() -> int:
     parser.add_argument("--measurements", metavar="FILE")
     parser.add_argument("--methods", default="mcts,tuned")
     options = parser.parse_args()
-    print("| method | open questions | found | unique samples to the best cell | workers busy | hours | of one worker |")
+    print(
+        "| method | open questions | found | unique samples to the best cell | workers busy | hours | of one worker |"
+    )
     print("|-|-|-|-|-|-|-|")
     for method in options.methods.split(","):
         lookup, alone = "isomorphic" if method == "tuned" else "exact", None
@@ -120,7 +122,10 @@ def main() -> int:
             alone = alone or hours
             spread = f"{np.mean(found):,.0f} ± {np.std(found, ddof=1):,.0f}" if len(found) > 1 else "-"
             share = f"{len(found)} of {len(runs)}"
-            print(f"| {method} | {at_once} | {share} | {spread} | {busy:.1%} | {hours:,.0f} | {hours / alone:.3f} |", flush=True)
+            print(
+                f"| {method} | {at_once} | {share} | {spread} | {busy:.1%} | {hours:,.0f} | {hours / alone:.3f} |",
+                flush=True,
+            )
     return 0
 
 

@@ -274,7 +274,7 @@ def test_methods_with_options():
     "method",
     [
         *("mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:guide=-1", "mcts:backup=both", "mcts:speed=1"),
-        *("mcts:close_exhausted=maybe", "mcts-metadnn:guide=5", "tuned:cp=1", "random:cp=1", "mcts:", "nothing", ""),
+        *("mcts:close_exhausted=maybe", "mcts-metadnn:guide=-5", "tuned:cp=1", "random:cp=1", "mcts:", "nothing", ""),
     ],
 )
 def test_unknown_methods_and_options(method):

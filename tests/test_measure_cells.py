@@ -26,7 +26,14 @@ def place(tmp_path):
 
 
 def options(place) -> list[str]:
-    return ["measure_cells.py", "--store", str(place / "out/store.sqlite"), "--data", str(place / "stripes.npz"), *LITTLE]
+    return [
+        "measure_cells.py",
+        "--store",
+        str(place / "out/store.sqlite"),
+        "--data",
+        str(place / "stripes.npz"),
+        *LITTLE,
+    ]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are told by /proc")
@@ -47,7 +54,9 @@ def test_a_signal_ends_it_and_its_workers(place, number):
 def test_what_cannot_be_written_is_refused_before_any_training(place):
     few = *options(place), "--max-vertices", "2"
     assert_refused(run_in_peace(*few, "--table", place), "no regular file")
-    assert_refused(run_in_peace(*few, "--table", place / "nowhere" / "table.pickle"), "no folder that can be written to")
+    assert_refused(
+        run_in_peace(*few, "--table", place / "nowhere" / "table.pickle"), "no folder that can be written to"
+    )
     assert not (place / "out/store.sqlite").exists()
 
 
