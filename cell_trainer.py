@@ -6,7 +6,6 @@ search asks next depends on that order alone: begun anew after a kill, it asks f
 store as far as that goes, and goes on from there.
 """
 
-import hashlib
 import heapq
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,7 +18,7 @@ from method import FAILED, Answer, Question
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
 from space import Space
-from training import TRAINED, Training, crashed
+from training import TRAINED, Training, crashed, fingerprint
 from training_crew import MOST_TRIES, Crew, refused
 from training_data import Data
 from training_job import Job, run
@@ -146,7 +145,7 @@ class CellTrainer:
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides about accuracies: recipe, data, seed."""
-        return hashlib.sha256(f"{self.recipe.canonical()} {self.data.digest} {self.seed}".encode()).hexdigest()
+        return fingerprint(self.recipe, self.data.digest, self.seed)
 
     def job(self, index: int) -> Job:
         """The training of a cell, by its index, as a worker needs it."""

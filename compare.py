@@ -22,7 +22,6 @@ if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
 import argparse
-import hashlib
 import importlib
 import json
 import math
@@ -30,7 +29,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ import training_options
 import workers
 from arch_generator import arch_generator
 from comparison_report import domain, markdown, published_at, summarise
-from driver import Driver, Outcome
+from driver import Driver
 from MCTS import MCTS
 from method import GeneratorMethod, Method
 from nasbench_dataset import InputError, cells, command
@@ -51,6 +50,7 @@ from nasbench_dataset.files import printable, read_regular, write_atomically
 from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
 from options import MetaDNNOptions, SearchOptions, from_parts
+from saved_trials import LARGEST_FILE, MOST_TRIALS, Trial, check_result
 from search import SearchTrainer
 from space import LOOKUPS, Space
 from training_crew import Here
@@ -59,45 +59,9 @@ from training_options import Shared
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
 AT, AT_FEW = "1000,5000,10000,20000,40000", "10,20,50,100,150,200,300,500"
 TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
-MOST_TRIALS = 100_000  # of all methods together
-LARGEST_FILE = 2**24  # bytes of a trial's
-OUTCOMES = [outcome.value for outcome in Outcome if outcome.finished]  # of a trial
-MULTI_FIDELITY = ("hyperband", "bohb")  # they pay for short trainings, too
 
 
 # --- one trial --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Everything that decides what one trial finds.
-
-    Attributes
-    ----------
-    method : str
-        A name that ``parse_method`` knows; a tree search can have options after it, as in ``mcts:cp=0.5``.
-    options : str
-        The options of the method, as JSON: what an alias or a preset stands for may change.
-    table : str
-        SHA-256 of the accuracies.
-    """
-
-    method: str
-    options: str
-    seed: int
-    max_nodes: int
-    max_edges: int
-    metric: str
-    lookup: str
-    samples: int | None
-    patience: int
-    table: str
-
-    @property
-    def file_name(self) -> str:
-        """The name of the trial's file, which no other trial has."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.method.replace(':', '_')[:150]}-{self.seed}-{digest[:16]}.json"
 
 
 def run_trial(trial: Trial, source: str | None | Shared) -> dict:
@@ -229,37 +193,6 @@ def read_results(folder: Path, trials: list[Trial], target: float) -> dict[Trial
         count = f"{len(unusable)} trial{'s' if len(unusable) > 1 else ''}"
         print(printable(f"{count} in {folder} cannot be used and will be run again ({unusable[0]})"), file=sys.stderr)
     return results
-
-
-def check_result(result: dict, trial: Trial, target: float) -> None:
-    """Raise a ValueError, TypeError or KeyError unless the trial can have ended with this result."""
-    if result["trial"] != asdict(trial):
-        raise ValueError("it is of another trial")
-    outcome, samples, trace = result["outcome"], result["samples"], result["trace"]
-    if outcome not in OUTCOMES:
-        raise ValueError("its outcome is none that a trial can have")
-    _check_numbers([samples, result["seconds"], result["lookups"]], 1e12)
-    if type(trace) is not list or not all(type(row) is list and len(row) == 3 for row in trace):
-        raise ValueError("its trace is not a list of triples")
-    costs, guides, tests = map(list, zip(*trace)) if trace else ([], [], [])
-    _check_numbers(costs, samples, rising=True)
-    _check_numbers(guides, 1, rising=True)
-    _check_numbers([test for test in tests if test is not None], 1)
-    if trial.metric == "test" and tests != guides:
-        raise ValueError("its test accuracies are not those that guided it")
-    if not trace and samples and trial.method not in MULTI_FIDELITY:
-        raise ValueError("it has samples and no best one")
-    if (outcome == "found") != bool(guides and guides[-1] >= target):
-        raise ValueError("its outcome does not fit its best accuracy")
-    if outcome == "samples" and not (trial.samples and samples >= trial.samples):
-        raise ValueError("its outcome does not fit its samples")
-
-
-def _check_numbers(values: list, most: float, rising: bool = False) -> None:
-    if not all(type(value) in (int, float) and 0 <= value <= most for value in values):  # False for NaN, too
-        raise ValueError(f"a number is none, or lies outside 0..{most:g}")
-    if rising and not all(before < after for before, after in zip(values, values[1:])):
-        raise ValueError("its trace does not rise")
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparison_report import at_samples, published_at, published_samples, quartiles
+from comparison_report import at_samples, late_place, places_of, within_budget
+from comparison_report import published_at, published_samples, quartiles
 from figure_files import save_figure
 
 import matplotlib  # isort: skip (the import above says it in one line where this one fails)
@@ -108,15 +109,12 @@ def styles(methods: list[str]) -> dict[str, Style]:
 
 def draw_best_so_far(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: float) -> Figure:
     """Test accuracy of the best so far: median and quartiles; mean test regret, with what was published."""
-    lengths = [result["samples"] for results in groups.values() for result in results]
-    first = max(1, min(10, *lengths))
-    places = np.unique(np.geomspace(first, max(first + 1, *lengths), 200).round())
+    places = places_of(groups)
     figure = Figure(figsize=(11, 5.2))
     accuracy, regret = figure.subplots(1, 2)
     look = styles(list(groups))
     for method, results in groups.items():
-        budget = min((r["samples"] for r in results if r["outcome"] == "samples"), default=math.inf)
-        shown = places[places <= max(budget, first)]
+        shown = within_budget(places, results)
         curves = np.array([at_samples(result["trace"], shown) for result in results])
         line = {"color": look[method].colour, "ls": look[method].dash, "label": method}
         low, median, high = np.quantile(curves, (0.25, 0.5, 0.75), axis=0)
@@ -137,7 +135,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options: argparse.Namespace,
 
 def _frame_accuracy(axes: Axes, best_test: float, places: np.ndarray) -> None:
     """Look at what comes after 100 samples, or half of the way: accuracies before that would make the rest flat."""
-    late = min(100.0, math.sqrt(places[0] * places[-1]))
+    late = late_place(places)
     lows = []
     for band in axes.collections:
         x, y = band.get_paths()[0].vertices.T if band.get_paths() else np.zeros((2, 0))

@@ -37,6 +37,24 @@ def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
     return np.where(place < 0, np.nan, values[place])
 
 
+def places_of(groups: dict[str, list[dict]]) -> np.ndarray:
+    """float64 [n]: the numbers of samples, ascending, at which a curve of these trials is drawn on a log scale."""
+    lengths = [result["samples"] for results in groups.values() for result in results]
+    first = max(1, min(10, *lengths))
+    return np.unique(np.geomspace(first, max(first + 1, *lengths), 200).round())
+
+
+def within_budget(places: np.ndarray, results: list[dict]) -> np.ndarray:
+    """Those places up to which all trials of a method went that did not end by themselves; at least the first."""
+    budget = min((result["samples"] for result in results if result["outcome"] == "samples"), default=math.inf)
+    return places[places <= max(budget, places[0])]
+
+
+def late_place(places: np.ndarray) -> float:
+    """From where on curves are looked at: accuracies before that would make the rest flat."""
+    return min(100.0, math.sqrt(places[0] * places[-1]))
+
+
 def quartiles(results: list[dict]) -> list[float]:
     """Quartiles of the samples to the best cell of all trials; one that did not find it counts as infinitely many."""
     needed = [result["samples"] if result["outcome"] == "found" else math.inf for result in results]
@@ -117,19 +135,34 @@ def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[s
     return "\n".join(lines) + "\n"
 
 
-def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
-    """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
-    more = f"> {options.samples:,}" if options.samples else "not found"
-    counting = f'one that did not find it counts as "{more}"'
-    lines = [f"Unique samples to the best cell (quartiles of all trials, {counting}; mean and sd where all did):", ""]
-    head = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
-    lines += [_row(head), "|-" * len(head) + "|"]
+SAMPLES_HEAD = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
+
+
+def samples_rows(summaries: list[dict], more: str) -> list[list[str]]:
+    """What each method needed to the best cell, under ``SAMPLES_HEAD``; ``more`` where a trial did not find it."""
+    rows = []
     for s in summaries:
         samples = s["samples_to_best"]
         spread = "" if samples["sd"] is None else f" ± {samples['sd']:,.0f}"
         mean = "-" if samples["mean"] is None else f"{samples['mean']:,.0f}{spread}"
         words = " / ".join(more if q is None else f"{q:,.0f}" for q in samples["quartiles"])
-        lines.append(_row([s["method"], s["trials"], f"{s['solved']:.0%}", mean, words, f"{s['seconds']:.1f}"]))
+        rows.append([s["method"], str(s["trials"]), f"{s['solved']:.0%}", mean, words, f"{s['seconds']:.1f}"])
+    return rows
+
+
+def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
+    """Each method, and its mean test accuracy (regret) after so many samples."""
+    found = ([s["method"], *(s["at"].get(n) for n in places)] for s in summaries)
+    return [[method, *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in at)] for method, *at in found]
+
+
+def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
+    """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
+    more = f"> {options.samples:,}" if options.samples else "not found"
+    counting = f'one that did not find it counts as "{more}"'
+    lines = [f"Unique samples to the best cell (quartiles of all trials, {counting}; mean and sd where all did):", ""]
+    lines += [_row(SAMPLES_HEAD), "|-" * len(SAMPLES_HEAD) + "|"]
+    lines += map(_row, samples_rows(summaries, more))
     for name, (mean, sd, published, _) in published_samples(options).items():
         words = f"{mean:,} ± {sd:,}", " / ".join(f"{q:,}" for q in published)
         lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", 114, "100%", *words, ""]))
@@ -139,9 +172,7 @@ def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[s
 def _accuracy_table(summaries: list[dict], places: list[int], published: dict[str, dict[int, float]]) -> list[str]:
     lines = ["Mean test accuracy (mean test regret) of the best so far after so many unique samples:", ""]
     lines += [_row(["method", *(f"{n:,}" for n in places)]), "|-" * (len(places) + 1) + "|"]
-    for s in summaries:
-        here = [s["at"].get(n) for n in places]
-        lines.append(_row([s["method"], *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in here)]))
+    lines += map(_row, accuracy_rows(summaries, places))
     for name, regrets in published.items():
         words = [f"({regrets[n]:.5f})" if n in regrets else "" for n in places]
         lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", *words]))

@@ -4,6 +4,7 @@
 bit. It raises only for unusable input; a training that diverges, or runs out of memory or time, is a result, too.
 """
 
+import hashlib
 import math
 import platform
 import time
@@ -81,6 +82,11 @@ def generators(cell: int, seed: int) -> tuple[np.random.Generator, np.random.Gen
     """The generators of the first weights and of the epochs; other cells and seeds have independent ones."""
     first, epochs = np.random.SeedSequence((seed, cell)).spawn(2)
     return np.random.default_rng(first), np.random.default_rng(epochs)
+
+
+def fingerprint(recipe: Recipe, data: str, seed: int) -> str:
+    """SHA-256 of what decides about the accuracies of all cells: recipe, digest of the data, seed."""
+    return hashlib.sha256(f"{recipe.canonical()} {data} {seed}".encode()).hexdigest()
 
 
 def stored(cell: Cell) -> tuple[int, Cell]:

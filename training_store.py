@@ -184,6 +184,12 @@ class TrainingStore:
             rows = self.connection.execute(f"SELECT {COLUMNS} FROM trainings ORDER BY cell, recipe, data, seed")
             yield from map(self._training, rows)
 
+    def in_order(self) -> Iterator[tuple[int, Training]]:
+        """All trainings in the order in which they came in, each with its place in it."""
+        with self._told():
+            rows = self.connection.execute(f"SELECT rowid, {COLUMNS} FROM trainings ORDER BY rowid")
+            yield from ((row[0], self._training(row[1:])) for row in rows)
+
     def __len__(self) -> int:
         with self._told():
             return self.connection.execute("SELECT count(*) FROM trainings").fetchone()[0]
