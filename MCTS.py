@@ -24,12 +24,13 @@ from nasbench_dataset.signals import catch_signals
 if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
-import math
 import random
 from enum import Enum
+from math import log, sqrt
 
 from arch_generator import ROOT, State
-from guide import Guide
+from guide import Guide, Model
+from linear_model import LinearModel
 from method import EXHAUSTED, FAILED, NO_QUESTION, NOT_IN_DATA_SET, WAITING
 from method import Announce, Answer, NoAccuracy, Nothing, Question, TreeMethod, silently
 from nasbench_dataset import command
@@ -109,9 +110,9 @@ class MCTS(TreeMethod):
         self.space, self.generator, self.options, self.announce = space, space.generator, options, announce
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[space.lookup](space, self.rng)
-        self.guide = Guide(space, self.rng, options.guide_from)
+        self.guide = Guide(space, self.rng, options.guide_from, self.new_model(seed))
         self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
-        self._exploration = 2 * options.cp * math.sqrt(2)
+        self._exploration = 2 * options.cp * sqrt(2)
         self._closing, self._along_path = options.close_exhausted, options.backup == "path"
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
@@ -119,11 +120,17 @@ class MCTS(TreeMethod):
         self.episodes = 0
         self._open: dict[Question, None] = {}  # in the order of asking
 
+    def new_model(self, seed: int) -> Model:
+        """What the guide predicts by."""
+        return LinearModel()
+
     def ask(self) -> Question | Nothing:
         """One episode, up to the question that it leads to."""
         if self.root is None:
             self.root = self.expand(None, ROOT)
             return self.evaluate(self.root)
+        if self.options.guide and (cell := self.guide.anything()) is not None:
+            return self.open_question(cell, [])
         if self.options.guide and self.guided < self.episodes // self.options.guide:
             self.guided += 1
             return self.ask_for_guide()
@@ -184,7 +191,7 @@ class MCTS(TreeMethod):
             children = [c for c in children if c not in aside and (c.n or not c.state.finished)]
             if not children:
                 return Leads.WAITING
-        exploration, sqrt, log_n = self._exploration, math.sqrt, math.log(node.visits)
+        exploration, log_n = self._exploration, log(node.visits)
         for child in children:
             uct = child.x_bar + exploration * sqrt(log_n / child.visits)
             if uct > best:
@@ -231,7 +238,9 @@ class MCTS(TreeMethod):
         way, cell = question.way, question.cell
         for node in way:
             node.visits -= 1
-        if not isinstance(answer, NoAccuracy):
+        if isinstance(answer, NoAccuracy):
+            self.guide.give_up(question.index)
+        else:
             self.learn(question.index, answer)
             if cell not in self.tree:
                 self.dangling_nodes[cell] = answer

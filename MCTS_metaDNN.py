@@ -3,7 +3,8 @@
     python MCTS_metaDNN.py             as MCTS.py, with its options and three more (--help)
 
 What differs from MCTS.py is what a state is worth, half of which is predicted, and that the predictor is
-fitted now and then to all that was sampled.
+fitted now and then to all that was sampled. With a guide (``--preset tuned``) it is not: then the guide has an ensemble
+of networks for its model, and the paper's network is not used.
 """
 
 import os
@@ -16,10 +17,9 @@ from nasbench_dataset.signals import catch_signals
 if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
-from dataclasses import replace
-
 import keras_backend
 from arch_generator import State
+from guide import Model
 from MCTS import MCTS
 from method import Announce, Nothing, Question, silently
 from nasbench_dataset import InputError, command
@@ -40,12 +40,17 @@ LAST_FITS = 5  # that are reported at the end; summary.json has all
 
 
 class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
-    """The search with predicted rollouts.
+    """The search with predicted rollouts, or with a guide that has networks.
 
     Parameters
     ----------
     space, seed, options, announce : Space, int, MetaDNNOptions, callable
-        As in ``MCTS``, whose guide is not used.
+        As in ``MCTS``.
+
+    Attributes
+    ----------
+    predictor : Predictor or None
+        None with a guide.
     """
 
     name = "mcts-metadnn"
@@ -53,11 +58,18 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
     def __init__(
         self, space: Space, seed: int, options: MetaDNNOptions = MetaDNNOptions(), announce: Announce = silently
     ):
-        super().__init__(space, seed, replace(options, guide=0), announce)
-        self.predictor = Predictor(space, seed, options)
+        super().__init__(space, seed, options, announce)
+        self.predictor = None if options.guide else Predictor(space, seed, options)
+
+    def new_model(self, seed: int) -> Model:
+        if not self.options.guide:
+            return super().new_model(seed)
+        from network_model import NetworkModel  # which needs JAX, whatever Keras computes with
+
+        return NetworkModel(seed)
 
     def ask(self) -> Question | Nothing:
-        if self.predictor.due:
+        if self.predictor and self.predictor.due:
             self.announce("fitting")
             self.predictor.fit()
             self.announce("searching")
@@ -65,7 +77,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
 
     def value(self, state: State, accuracy: float) -> float:
         """Of an unfinished state: the mean of its true rollout and of what predicted ones are worth."""
-        if state.finished:
+        if state.finished or not self.predictor:
             return accuracy
         rollouts = [self.rollout(state) for _ in range(self.options.rollouts)]
         if not rollouts or None in rollouts:
@@ -73,37 +85,52 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         return (accuracy + sum(self.predictor.worth(rollouts)) / len(rollouts)) / 2
 
     def learn(self, index: int, accuracy: float) -> None:
-        self.predictor.tell(index, accuracy)
+        super().learn(index, accuracy)
+        if self.predictor:
+            self.predictor.tell(index, accuracy)
 
     def to_save(self) -> Saved:
-        (main, files), (own, own_files) = super().to_save(), self.predictor.to_save()
+        main, files = super().to_save()
+        if not self.predictor:
+            return main, files
+        own, own_files = self.predictor.to_save()
         return {**main, **own}, {**files, **own_files}
 
     def restore(self, main: dict, files: dict[str, bytes], samples: dict[int, float]) -> None:
         super().restore(main, files, samples)
-        self.predictor.restore(main, files)
+        if self.predictor:
+            self.predictor.restore(main, files)
 
     def settings(self) -> dict:
         return {"backend": meta_dnn.keras.backend.backend()}
 
     def status(self) -> str:
-        return f", Spearman {self.predictor.fits[-1][1]}" if self.predictor.fits else ""
+        if not self.predictor or not self.predictor.fits:
+            return ""
+        collapses = f", begun anew {len(self.predictor.collapses)} x" if self.predictor.collapses else ""
+        return f", Spearman {self.predictor.fits[-1][1]}{collapses}"
 
     def details(self) -> dict:
-        return {"fits": self.predictor.fits}
+        if not self.predictor:
+            return {"share_of_networks": self.guide.model.share}
+        return {"fits": self.predictor.fits, "collapses": self.predictor.collapses}
 
     def closing_lines(self) -> list[str]:
+        if not self.predictor:
+            return [f"of what the networks predict {self.guide.model.share:.0%} counts, by the last fit"]
         fits = self.predictor.fits[-LAST_FITS:]
         judged = ", ".join(f"{samples:,}: {correlation}" for samples, correlation, _ in fits)
-        return [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
+        lines = [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
+        if self.predictor.collapses:
+            at = ", ".join(map("{:,}".format, self.predictor.collapses))
+            lines.append(f"the Meta-DNN predicted the same of all cells, and was begun anew, after {at} samples")
+        return lines
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``python MCTS_metaDNN.py``; returns the exit status."""
     parser = build_parser("Monte Carlo Tree Search over NAS-Bench-101 cells, assisted by a Meta-DNN.", MetaDNNOptions)
     options = parser.parse_args(argv)
-    if getattr(options, "guide", 0):
-        raise InputError("--guide is of MCTS.py; here the Meta-DNN predicts: leave it out")
     keras_backend.check()
     if not options.quiet:
         print(f"device   {meta_dnn.device()}")

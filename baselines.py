@@ -10,7 +10,8 @@ counts unique samples as for the tree search.
 
 Most methods work on *graphs*: ``(operations, edges)`` of exactly ``max_nodes`` vertices, as in NAS-Bench-101
 (Ying et al. 2019). Vertices on no way from input to output are cut off before a cell is looked up, so a graph also
-stands for the smaller cells. Methods by libraries are in library_methods.py.
+stands for the smaller cells. Methods by libraries are in library_methods.py; those that learn from all their samples,
+as published, in learned_methods.py.
 """
 
 import math
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Callable, Iterator
 
 import numpy as np
 
+import learned_methods
 from arch_generator import ROOT, Action, State
 from library_methods import bohb, hyperband, smac, tpe
 from method import Proposals
@@ -190,4 +192,5 @@ METHODS: dict[str, Callable[[Space, random.Random], Proposals]] = {
     "smac": smac,
     "hyperband": hyperband,
     "bohb": bohb,
+    **learned_methods.METHODS,
 }

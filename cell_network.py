@@ -67,6 +67,14 @@ def build(
     return model
 
 
+def for_images(model: keras.Model, scaling: tuple[np.ndarray, np.ndarray]) -> keras.Model:
+    """The same model, from images as they are (``images * scale + shift`` is what it had) to probabilities."""
+    scale, shift = (values.astype(np.float64) for values in scaling)
+    inputs = keras.Input(model.input_shape[1:], name="images")
+    normalised = keras.layers.Normalization(mean=-shift / scale, variance=scale**-2.0, name="normalised")(inputs)
+    return keras.Model(inputs, keras.layers.Softmax(name="probabilities")(model(normalised)))
+
+
 def _convolution(momentum: float, epsilon: float, regularizer, name: str, kernel: int, channels: int, x):
     """A convolution of x without bias, its batch normalisation, and ReLU."""
     x = keras.layers.Conv2D(

@@ -103,6 +103,10 @@ class Checkpoint:
         """Whether it is time for the next save."""
         return time.monotonic() >= self._next
 
+    def save_soon(self) -> None:
+        """The next save is due at once."""
+        self._next = self._opened
+
     def save(self, saved: Callable[[], Saved]) -> None:
         """Save what ``saved()`` gives; where that fails, the save before stays and ``problem`` says why."""
         started = time.monotonic()

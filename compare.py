@@ -22,7 +22,6 @@ if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
 import argparse
-import hashlib
 import importlib
 import json
 import math
@@ -30,7 +29,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,107 +38,81 @@ from tqdm import tqdm
 
 import baselines
 import comparison_protocol
+import training_options
 import workers
 from arch_generator import arch_generator
 from comparison_report import OVER, domain, markdown, over_seconds, published_at, summarise
-from driver import Driver, Outcome
+from driver import Driver
 from MCTS import MCTS
 from method import GeneratorMethod, Method
 from nasbench_dataset import InputError, cells, command
-from nasbench_dataset.convert import open_table
+from nasbench_dataset.opening import open_table, path_of
 from nasbench_dataset.files import printable, read_regular, write_atomically
 from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
 from options import MetaDNNOptions, SearchOptions, from_parts
+from saved_trials import LARGEST_FILE, MOST_TRIALS, Trial, check_result
+from search import SearchTrainer
 from space import LOOKUPS, Space
+from training_crew import Here
+from training_options import Shared
 from training_time import TimedTrainer
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
-AT = {"samples": "1000,5000,10000,20000,40000", "seconds": "100000,1000000,10000000,100000000"}
+AT, AT_FEW = "1000,5000,10000,20000,40000", "10,20,50,100,150,200,300,500"
+AT_SECONDS = "100000,1000000,10000000,100000000"  # a training takes about half an hour
 TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
-MOST_TRIALS = 100_000  # of all methods together
-LARGEST_FILE = 2**24  # bytes of a trial's
-OUTCOMES = [outcome.value for outcome in Outcome if outcome.finished]  # of a trial
-MULTI_FIDELITY = ("hyperband", "bohb")  # they pay for short trainings, too
 METHODS = {**baselines.METHODS, **comparison_protocol.METHODS}
 
 
 # --- one trial --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Everything that decides what one trial finds.
-
-    Attributes
-    ----------
-    method : str
-        A name that ``parse_method`` knows; a tree search can have options after it, as in ``mcts:cp=0.5``.
-    options : str
-        The options of the method, as JSON: what an alias or a preset stands for may change.
-    table : str
-        SHA-256 of the accuracies.
-    """
-
-    method: str
-    options: str
-    seed: int
-    max_nodes: int
-    max_edges: int
-    metric: str
-    lookup: str
-    samples: int | None
-    patience: int
-    table: str
-
-    @property
-    def file_name(self) -> str:
-        """The name of the trial's file, which no other trial has."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.method.replace(':', '_')[:150]}-{self.seed}-{digest[:16]}.json"
-
-
-def run_trial(trial: Trial, dataset: str | None) -> dict:
+def run_trial(trial: Trial, source: str | None | Shared) -> dict:
     """Run a trial in this process; the dict that its file holds.
 
     Parameters
     ----------
     trial : Trial
-    dataset : str, optional
-        Where the table is; without it the table that is searched when none is named.
+    source : str or Shared, optional
+        Where the table is; without it the table that is searched when none is named. Or how cells are trained.
 
     Returns
     -------
     dict
         ``trial``, ``outcome``, ``samples`` (in all), ``lookups``, ``seconds``, and ``trace``: for each new best
-        ``[unique samples, accuracy that guides, test accuracy]``, the last None where the table has none; ``trained``:
-        the seconds of training at each of these, and in all (0 where the table has none).
+        ``[unique samples, accuracy that guides, test accuracy]``, the last None where it is not known; with a
+        table also ``trained``: the seconds of training at each of these, and in all (0 where it has none).
     """
-    table = _table(dataset)
-    trainer = NetTrainer(table, arch_generator(trial.max_nodes, trial.max_edges), trial.metric, trial.lookup)
+    generator = arch_generator(trial.max_nodes, trial.max_edges)
+    if isinstance(source, Shared):
+        trainer = source.trainer(generator, trial.lookup)
+    else:
+        trainer = NetTrainer(_table(source), generator, trial.metric, trial.lookup)
     if trainer.fingerprint() != trial.table:
-        where = dataset or default_path()
-        raise InputError(f"the table {where} is another one here than where the comparison was started")
+        where = f"the data {source.source}" if isinstance(source, Shared) else f"the table {source or default_path()}"
+        raise InputError(f"{where} are others here than where the comparison was started")
     method = new_method(trial.method, trainer.space, trial.seed, trial.samples)
-    timed = TimedTrainer(trainer, table)
-    driver = Driver(method, timed, trainer.target_accuracy, len(trainer.space.all_cells()))
+    timed = None if isinstance(source, Shared) else TimedTrainer(trainer, _table(source))
+    driver = Driver(method, timed or trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
     started = time.perf_counter()
     outcome = driver.run(trial.samples, trial.patience)
     seconds = time.perf_counter() - started
-    history, test = driver.history, table.columns["test"]
+    history = driver.history
     sampled = list(history.training_trace)
-    tests = [float(test[sampled[place - 1]]) for _, place in history.best_trace]
-    bests = zip(history.costs, (accuracy for accuracy, _ in history.best_trace), tests)
-    trace = [[cost, accuracy, None if math.isnan(best) else best] for cost, accuracy, best in bests]
-    return {
+    tests = [trainer.test_accuracy(sampled[place - 1]) for _, place in history.best_trace]
+    trace = [[cost, accuracy, test] for cost, (accuracy, _), test in zip(history.costs, history.best_trace, tests)]
+    result = {
         "trial": asdict(trial),
         "outcome": outcome.value,
         "samples": history.cost,
         "lookups": history.counter,
         "seconds": round(seconds, 2),
         "trace": trace,
-        "trained": [timed.at_sample[place - 1] for _, place in history.best_trace] + [timed.seconds],
     }
+    if timed:
+        result["trained"] = [timed.at_sample[place - 1] for _, place in history.best_trace] + [timed.seconds]
+    return result
 
 
 @lru_cache(maxsize=1)
@@ -174,13 +147,13 @@ def parse_method(method: str) -> tuple[str, dict[str, Any]]:
 
 
 ALIASES = {"tuned": "mcts:preset=tuned"}
-NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating")
+NEED_KERAS = ("mcts-metadnn", "predictor", "predictor-enumerating", "top-k")
 
 
 # --- all trials -------------------------------------------------------------------------------
 
 
-def run_missing(trials: list[Trial], options: argparse.Namespace, target: float) -> list[dict]:
+def run_missing(trials: list[Trial], options: argparse.Namespace, target: float = math.inf) -> list[dict]:
     """The results of all trials: read where they are there, else run, each written as soon as it has ended.
 
     Parameters
@@ -191,8 +164,6 @@ def run_missing(trials: list[Trial], options: argparse.Namespace, target: float)
     folder = options.out / "trials"
     results = read_results(folder, trials, target)
     missing = [trial for trial in trials if trial not in results]
-    # On another machine the project can lie elsewhere, and the table with it; a named one has to be at its place.
-    dataset = None if options.dataset == str(default_path()) else str(Path(options.dataset).resolve())
     with tqdm(total=len(trials), initial=len(results), unit=" trials", disable=options.quiet) as progress:
 
         def keep(result: dict) -> None:
@@ -203,9 +174,17 @@ def run_missing(trials: list[Trial], options: argparse.Namespace, target: float)
             progress.update()
 
         if missing:
-            calls = [(trial, dataset) for trial in missing]
+            calls = [(trial, source_of(options)) for trial in missing]
             workers.run_all(run_trial, calls, keep, options.backend, options.jobs, options.cluster)
     return [results[trial] for trial in trials]
+
+
+def source_of(options: argparse.Namespace) -> str | None | Shared:
+    """Where the answers come from, for ``run_trial``."""
+    if hasattr(options, "train"):
+        return training_options.shared(options)
+    # On another machine the project can lie elsewhere, and the table with it; a named one has to be at its place.
+    return None if options.dataset == str(default_path()) else str(Path(path_of(options.dataset)).resolve())
 
 
 def read_results(folder: Path, trials: list[Trial], target: float) -> dict[Trial, dict]:
@@ -228,40 +207,6 @@ def read_results(folder: Path, trials: list[Trial], target: float) -> dict[Trial
     return results
 
 
-def check_result(result: dict, trial: Trial, target: float) -> None:
-    """Raise a ValueError, TypeError or KeyError unless the trial can have ended with this result."""
-    if result["trial"] != asdict(trial):
-        raise ValueError("it is of another trial")
-    outcome, samples, trace = result["outcome"], result["samples"], result["trace"]
-    if outcome not in OUTCOMES:
-        raise ValueError("its outcome is none that a trial can have")
-    _check_numbers([samples, result["seconds"], result["lookups"]], 1e12)
-    if type(trace) is not list or not all(type(row) is list and len(row) == 3 for row in trace):
-        raise ValueError("its trace is not a list of triples")
-    costs, guides, tests = map(list, zip(*trace)) if trace else ([], [], [])
-    _check_numbers(costs, samples, rising=True)
-    _check_numbers(guides, 1, rising=True)
-    _check_numbers([test for test in tests if test is not None], 1)
-    _check_numbers(result["trained"], 1e12)
-    if len(result["trained"]) != len(trace) + 1 or result["trained"] != sorted(result["trained"]):
-        raise ValueError("its seconds of training are not those of its trace")
-    if trial.metric == "test" and tests != guides:
-        raise ValueError("its test accuracies are not those that guided it")
-    if not trace and samples and trial.method not in MULTI_FIDELITY:
-        raise ValueError("it has samples and no best one")
-    if (outcome == "found") != bool(guides and guides[-1] >= target):
-        raise ValueError("its outcome does not fit its best accuracy")
-    if outcome == "samples" and not (trial.samples and samples >= trial.samples):
-        raise ValueError("its outcome does not fit its samples")
-
-
-def _check_numbers(values: list, most: float, rising: bool = False) -> None:
-    if not all(type(value) in (int, float) and 0 <= value <= most for value in values):  # False for NaN, too
-        raise ValueError(f"a number is none, or lies outside 0..{most:g}")
-    if rising and not all(before < after for before, after in zip(values, values[1:])):
-        raise ValueError("its trace does not rise")
-
-
 # --- the command ------------------------------------------------------------------------------
 
 
@@ -275,9 +220,8 @@ def build_parser() -> command.Parser:
         "samples": "end a trial after so many unique samples; without it when it has the best cell",
         "patience": "end a trial as stalled after so many proposals (tree search: episodes) without a new sample",
         "at": "numbers of samples (--over seconds: seconds) at which the best so far is reported",
-        "over": "what tables and figures count: unique samples, or the seconds that their trainings took; a training"
-        " takes about half an hour",
-        "metric": "the accuracy that guides the searches; what they find is judged by test accuracy",
+        "over": "what tables and figures count: unique samples, or seconds of their trainings (half an hour each)",
+        "metric": "that guides the searches, else test, with --train valid; what they find is judged by test accuracy",
         "backend": "processes: on this machine; dask, ray: a cluster",
         "protocol": "the protocol of White et al. with so many queries: 7 vertices, isomorphic lookup, guided by valid,"
         " 200 trials of its own random search, evolution and local search; options that are given change that",
@@ -289,18 +233,19 @@ def build_parser() -> command.Parser:
     add("--samples", type=number(1), help=words["samples"])
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help=words["patience"])
     add("--protocol", type=number(1), metavar="QUERIES", help=words["protocol"])
-    add("--at", type=sample_numbers, metavar="N,N,...", help=words["at"])
+    add("--at", type=sample_numbers, metavar="N,N,...", help=f"{words['at']}; else {AT}, of few samples {AT_FEW}")
     add("--over", choices=OVER, default=OVER[0], help=words["over"])
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     add("--dataset", type=command.path, metavar="PATH", help="the table, as for MCTS.py")
-    add("--metric", choices=METRICS, default="test", help=words["metric"])
-    add("--lookup", choices=LOOKUPS, default="exact", help="as for MCTS.py; the same for all methods")
+    add("--metric", choices=METRICS, help=words["metric"])
+    add("--lookup", choices=LOOKUPS, help="as for MCTS.py; the same for all methods")
     add("--jobs", type=number(1), help="trials at a time; without it as many as there are processors")
     add("--backend", choices=workers.BACKENDS, default=workers.BACKENDS[0], type=backend, help=words["backend"])
-    add("--cluster", type=address, metavar="ADDRESS", help=words["cluster"])
+    add("--cluster", type=command.address, metavar="ADDRESS", help=words["cluster"])
     add("--out", type=command.path, default=Path("comparison"), metavar="DIR", help=words["out"])
     add("--quiet", action="store_true", help="no progress line")
+    training_options.add_options(parser, one_search=False)
     return parser
 
 
@@ -325,13 +270,6 @@ def backend(text: str) -> str:
     return {"loky": workers.BACKENDS[0]}.get(text, text)
 
 
-def address(text: str) -> str:
-    """An argparse type: the address of a cluster."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the address is empty; give one, or leave the option out")
-    return text
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
     parser = build_parser()
@@ -345,22 +283,57 @@ def main(argv: list[str] | None = None) -> int:
     if options.trials * len(options.methods) > MOST_TRIALS:
         raise InputError(f"more than {MOST_TRIALS:,} trials in all; choose a smaller --trials")
     check_packages(options.methods)
+    few = options.samples is not None and options.samples < sample_numbers(AT)[0]
+    options.at = options.at or sample_numbers(AT_SECONDS if options.over == "seconds" else AT_FEW if few else AT)
+    if training_options.wanted(options, one_search=False):
+        return compare_by_training(options)
+    options.metric, options.lookup = options.metric or "test", options.lookup or "exact"
     options.dataset = str(options.dataset or default_path())
-    options.at = options.at or sample_numbers(AT[options.over])
     table = open_table(options.dataset)
     if "test" not in table.columns:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
     if options.over == "seconds" and "train_seconds" not in table.columns:
         raise InputError(f"the table {options.dataset} has no seconds of training, which --over seconds needs")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
+    results = run_missing(all_trials(options, trainer), options, trainer.target_accuracy)
+    best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
+    surrogate = "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
+    kind = "measured table" if table.measured else surrogate
+    report(results, options, best_test, printable(table.describe()), kind)
+    return 0
+
+
+def compare_by_training(options: argparse.Namespace) -> int:
+    """Compare methods that train cells, each trial in a process of its own; what one has trained, others need not."""
+    if options.over == "seconds":
+        raise InputError("--over seconds is for tables; leave it out with --train")
+    if options.backend != workers.BACKENDS[0]:
+        raise InputError("--train compares on this machine only: leave --backend out")
+    if not options.samples:
+        raise InputError("--train needs --samples, the number of trainings after which a trial ends")
+    options.metric, options.lookup = "valid", options.lookup or "isomorphic"
+    generator = arch_generator(options.max_nodes, options.max_edges)
+    data = training_options.load_for(options, generator)
+    if data.test is None:
+        raise InputError(f"{options.train} has no test part (x_test, y_test), by which methods are judged")
+    prepare_folder(options.out)
+    with training_options.open_store(options) as store:
+        trainer = training_options.trainer_of(options, data, store, Here(), generator)
+        trials = all_trials(options, trainer)
+        source = trainer.describe()
+    results = run_missing(trials, options)
+    best_test = max((test for result in results for *_, test in result["trace"]), default=0.0)
+    words = "Regret is against the best test accuracy that any of these trials has found"
+    report(results, options, best_test, f"{source}\n\n{words}", f"cells trained on {printable(data.name)}")
+    return 0
+
+
+def all_trials(options: argparse.Namespace, trainer: SearchTrainer) -> list[Trial]:
+    """The trials that the command line wants, all methods seen to work here, and a folder to receive them."""
     check_methods(options.methods, trainer)
     prepare_folder(options.out)
-    table_is = trainer.fingerprint()
-    seeds = range(options.trials)
-    trials = [new_trial(method, seed, options, table_is) for method in options.methods for seed in seeds]
-    results = run_missing(trials, options, trainer.target_accuracy)
-    report(results, options, table, trainer)
-    return 0
+    table = trainer.fingerprint()
+    return [new_trial(method, seed, options, table) for method in options.methods for seed in range(options.trials)]
 
 
 def check_packages(methods: list[str]) -> None:
@@ -393,7 +366,7 @@ def new_trial(method: str, seed: int, options, table: str) -> Trial:
     return Trial(method, own, seed, *(getattr(options, name) for name in names), table)
 
 
-def check_methods(methods: list[str], trainer: NetTrainer) -> None:
+def check_methods(methods: list[str], trainer: SearchTrainer) -> None:
     """Let a method that cannot work here say so before hours are spent on others."""
     for method in methods:
         name, _ = parse_method(method)
@@ -401,31 +374,38 @@ def check_methods(methods: list[str], trainer: NetTrainer) -> None:
             next(METHODS[name](trainer.space, random.Random(0)), None)
 
 
-def report(results: list[dict], options: argparse.Namespace, table: Table, trainer: NetTrainer) -> None:
-    """Write the files of the comparison, then print it."""
+def report(results: list[dict], options: argparse.Namespace, best_test: float, source: str, kind: str) -> None:
+    """Write the files of the comparison, then print it.
+
+    Parameters
+    ----------
+    best_test : float
+        The test accuracy that regret is measured against.
+    source, kind : str
+        Where the accuracies come from, in words; and shortly.
+    """
     from comparison_figures import draw
 
     groups = defaultdict(list)
     for result in results:
         groups[result["trial"]["method"]].append(over_seconds(result) if options.over == "seconds" else result)
-    best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
     most = min(options.samples or math.inf, cells.cell_count(options.max_nodes))
     most = math.inf if options.over == "seconds" else most
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
-    text = markdown(summaries, options, [printable(table.describe()), "", f"{domain(options)}."])
+    text = markdown(summaries, options, [source, "", f"{domain(options)}."])
     if options.protocol:
         text += "\n".join(["", *comparison_protocol.errors_table(groups), ""])
     settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}
     numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())
     write_atomically(options.out / "comparison.json", (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
-    surrogate = "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
-    caption = f"{domain(options)}.\nHere: {'measured table' if table.measured else surrogate}."
+    caption = f"{domain(options)}.\nHere: {kind}."
     if published_at(options):
         caption += " Published: on NAS-Bench-101 itself."
     draw(groups, options, best_test, caption)
-    files = "comparison.md, comparison.json, best-so-far and samples-to-best (.png, .svg)"
+    figures = "best-so-far" if hasattr(options, "train") else "best-so-far and samples-to-best"
+    files = f"comparison.md, comparison.json, {figures} (.png, .svg)"
     print(f"{text}\nwritten to {printable(options.out)}/: {files}")
 
 

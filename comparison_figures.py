@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparison_report import at_samples, published_at, published_samples, quartiles
+from comparison_report import at_samples, by_seconds, late_place, places_of, within_budget
+from comparison_report import published_at, published_samples, quartiles
 from figure_files import save_figure
 
 import matplotlib  # isort: skip (the import above says it in one line where this one fails)
@@ -46,6 +47,11 @@ STYLES = {  # of each method the same in every picture
     "smac": Style(OLIVE, DASH_DOT, ">"),
     "hyperband": Style(WINE, LONG, "p"),
     "bohb": Style(INDIGO, DASH_DOT, "h"),
+    "bananas": Style(OLIVE, SOLID, "d"),
+    "lanas": Style(INDIGO, SOLID, "v"),
+    "npenas": Style(WINE, DASHED, "s"),
+    "nas-bowl": Style(GREEN, DASH_DOT, "^"),
+    "top-k": Style(ORANGE, DASHED, "X"),
 }
 
 
@@ -64,28 +70,28 @@ class Box:
 
 
 def draw(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: float, caption: str) -> None:
-    """Write both figures to ``options.out``, as PNG and SVG.
+    """Write the figures to ``options.out``, as PNG and SVG.
 
     Parameters
     ----------
     groups : dict of str to list of dict
         The results of each method's trials.
     best_test : float
-        The best test accuracy of the domain.
+        The best test accuracy of the domain, or with ``--train`` of all that was found.
     """
     own = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(own):
-        for name, figure, words in (
-            ("best-so-far", draw_best_so_far(groups, options, best_test), ""),
-            ("samples-to-best", draw_samples_to_best(groups, options), BOXES),
-        ):
+        figures = [("best-so-far", draw_best_so_far(groups, options, best_test), "")]
+        if not hasattr(options, "train"):  # else nobody knows the best cell
+            figures.append(("samples-to-best", draw_samples_to_best(groups, options), BOXES))
+        for name, figure, words in figures:
             figure.text(0.01, 0.01, words + caption, fontsize=8, va="bottom")
             save_figure(figure, options.out / name)
 
 
 def axis_label(options: argparse.Namespace) -> str:
     """What is counted along an axis."""
-    return "seconds of training" if options.over == "seconds" else "unique valid samples"
+    return "seconds of training" if by_seconds(options) else "unique valid samples"
 
 
 def styles(methods: list[str]) -> dict[str, Style]:
@@ -108,15 +114,12 @@ def styles(methods: list[str]) -> dict[str, Style]:
 
 def draw_best_so_far(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: float) -> Figure:
     """Test accuracy of the best so far: median and quartiles; mean test regret, with what was published."""
-    lengths = [result["samples"] for results in groups.values() for result in results]
-    first = max(1, min(10, *lengths))
-    places = np.unique(np.geomspace(first, max(first + 1, *lengths), 200).round())
+    places = places_of(groups)
     figure = Figure(figsize=(11, 5.2))
     accuracy, regret = figure.subplots(1, 2)
     look = styles(list(groups))
     for method, results in groups.items():
-        budget = min((r["samples"] for r in results if r["outcome"] == "samples"), default=math.inf)
-        shown = places[places <= max(budget, first)]
+        shown = within_budget(places, results)
         curves = np.array([at_samples(result["trace"], shown) for result in results])
         line = {"color": look[method].colour, "ls": look[method].dash, "label": method}
         low, median, high = np.quantile(curves, (0.25, 0.5, 0.75), axis=0)
@@ -137,14 +140,14 @@ def draw_best_so_far(groups: dict[str, list[dict]], options: argparse.Namespace,
 
 def _frame_accuracy(axes: Axes, best_test: float, places: np.ndarray) -> None:
     """Look at what comes after 100 samples, or half of the way: accuracies before that would make the rest flat."""
-    late = min(100.0, math.sqrt(places[0] * places[-1]))
+    late = late_place(places)
     lows = []
     for band in axes.collections:
         x, y = band.get_paths()[0].vertices.T if band.get_paths() else np.zeros((2, 0))
         lows += y[(x >= late) & np.isfinite(y)].tolist()
     low = min([*lows, best_test - 0.001])
     axes.axhline(best_test, color="black", lw=0.8, ls=(0, (2, 2)))
-    axes.annotate("best cell of the domain", (places[0], best_test), (0, 3), textcoords="offset points", fontsize=8)
+    axes.annotate("best cell", (places[0], best_test), (0, 3), textcoords="offset points", fontsize=8)
     axes.set_ylim(low - 0.05 * (best_test - low), best_test + 0.1 * (best_test - low))
     axes.set_ylabel("test accuracy of the best so far\n(median, band: quartiles)")
 
@@ -184,13 +187,13 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options: argparse.Namesp
     boxes = boxes_of(groups, published_samples(options))
     numbers = [n for box in boxes for n in (*box.single, box.least, box.most) if 0 < n < math.inf]
     tried = max(1, *(result["samples"] for results in groups.values() for result in results))
-    end = options.samples if options.samples and options.over == "samples" else tried
+    end = options.samples if options.samples and not by_seconds(options) else tried
     low, high = min([*numbers, end]), max([*numbers, end])
     figure = Figure(figsize=(max(8.0, 1.35 * len(boxes) + 1), 5.2))
     axes = figure.subplots()
     for place, box in enumerate(boxes):
         _draw_box(axes, place, box, 1.2 * end)
-    if options.samples and options.over == "samples":
+    if options.samples and not by_seconds(options):
         axes.axhline(options.samples, color="black", lw=0.8, ls=(0, (2, 2)))
     axes.set_xticks(range(len(boxes)), [box.label for box in boxes], fontsize=9)
     axes.set_xlim(-0.5, len(boxes) - 0.5)

@@ -45,7 +45,7 @@ def protocol_evolution(space: Space, rng: random.Random) -> Proposals:
         graph = space.graph(rng)
         if len(population) >= FIRST:
             parent = max(rng.choices(population, k=TOURNAMENT), key=lambda member: member[0])[1]
-            graph = space.mutate(parent, rng, _mutated)
+            graph = space.mutate(parent, rng, edge_chance=1 / space.edge_count)
         population.append(((yield space.cell(graph)), graph))
 
 
@@ -91,17 +91,6 @@ def _new_graphs(space: Space, rng: random.Random, known: set | dict) -> Iterator
             if isinstance(known, set):
                 known.add(index)
             yield index, graph
-
-
-def _mutated(operations: cells.Operations, edges: int, rng: random.Random) -> Graph:
-    """Each edge flipped with probability 1 / their number, each operation replaced likewise."""
-    count = len(operations) + 2
-    count = count * (count - 1) // 2
-    for bit in range(count):
-        if rng.random() < 1 / count:
-            edges ^= 1 << bit
-    mutant = ((o + rng.randrange(1, 3)) % 3 if rng.random() < 1 / len(operations) else o for o in operations)
-    return tuple(mutant), edges
 
 
 REPEATS_COUNT = ("protocol-evolution",)

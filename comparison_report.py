@@ -38,9 +38,14 @@ def over_seconds(result: dict) -> dict:
     return {**result, "samples": in_all, "trace": trace}
 
 
+def by_seconds(options: argparse.Namespace) -> bool:
+    """Whether seconds of training are counted, not samples."""
+    return getattr(options, "over", OVER[0]) == "seconds"
+
+
 def counted(options: argparse.Namespace) -> str:
     """What a comparison counts, in words."""
-    return "seconds of training" if options.over == "seconds" else "unique samples"
+    return "seconds of training" if by_seconds(options) else "unique samples"
 
 
 def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
@@ -50,6 +55,24 @@ def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
     costs, _, values = np.array(trace, float).T
     place = np.searchsorted(costs, places, "right") - 1
     return np.where(place < 0, np.nan, values[place])
+
+
+def places_of(groups: dict[str, list[dict]]) -> np.ndarray:
+    """float64 [n]: the numbers of samples, ascending, at which a curve of these trials is drawn on a log scale."""
+    lengths = [result["samples"] for results in groups.values() for result in results]
+    first = max(1, min(10, *lengths))
+    return np.unique(np.geomspace(first, max(first + 1, *lengths), 200).round())
+
+
+def within_budget(places: np.ndarray, results: list[dict]) -> np.ndarray:
+    """Those places up to which all trials of a method went that did not end by themselves; at least the first."""
+    budget = min((result["samples"] for result in results if result["outcome"] == "samples"), default=math.inf)
+    return places[places <= max(budget, places[0])]
+
+
+def late_place(places: np.ndarray) -> float:
+    """From where on curves are looked at: accuracies before that would make the rest flat."""
+    return min(100.0, math.sqrt(places[0] * places[-1]))
 
 
 def quartiles(results: list[dict]) -> list[float]:
@@ -104,7 +127,7 @@ def domain(options: argparse.Namespace) -> str:
 
 def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
-    if options.over == "seconds":
+    if hasattr(options, "train") or by_seconds(options):
         return {}
     if options.max_nodes == 7:
         return PUBLISHED_REGRET_7
@@ -115,33 +138,52 @@ def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
 
 def published_samples(options: argparse.Namespace) -> dict:
     """Published samples to the best cell, by method; empty for another domain, lookup or metric."""
+    if hasattr(options, "train"):
+        return {}
     same = (options.max_nodes, options.max_edges, options.lookup, options.metric) == (6, 9, "exact", "test")
-    return PUBLISHED_SAMPLES if same and options.over == "samples" else {}
+    return PUBLISHED_SAMPLES if same and not by_seconds(options) else {}
 
 
 def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
     """The comparison as text: samples to the best cell, then test accuracy and regret on the way."""
-    lines = ["# Comparison", "", *heading, "", *_samples_table(summaries, options)]
+    lines = ["# Comparison", "", *heading]
+    if not hasattr(options, "train"):  # nobody knows the best cell
+        lines += ["", *_samples_table(summaries, options)]
     places = sorted({n for s in summaries for n in s["at"]})
     if places:
         lines += ["", *_accuracy_table(summaries, places, published_at(options), counted(options))]
     return "\n".join(lines) + "\n"
 
 
-def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
-    """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
-    more = f"> {options.samples:,}" if options.samples and options.over == "samples" else "not found"
-    counting = f'one that did not find it counts as "{more}"'
-    what = f"{counted(options).capitalize()} to the best cell"
-    lines = [f"{what} (quartiles of all trials, {counting}; mean and sd where all did):", ""]
-    head = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
-    lines += [_row(head), "|-" * len(head) + "|"]
+SAMPLES_HEAD = "method", "trials", "solved", "mean ± sd", "Q1 / median / Q3", "seconds a trial"
+
+
+def samples_rows(summaries: list[dict], more: str) -> list[list[str]]:
+    """What each method needed to the best cell, under ``SAMPLES_HEAD``; ``more`` where a trial did not find it."""
+    rows = []
     for s in summaries:
         samples = s["samples_to_best"]
         spread = "" if samples["sd"] is None else f" ± {samples['sd']:,.0f}"
         mean = "-" if samples["mean"] is None else f"{samples['mean']:,.0f}{spread}"
         words = " / ".join(more if q is None else f"{q:,.0f}" for q in samples["quartiles"])
-        lines.append(_row([s["method"], s["trials"], f"{s['solved']:.0%}", mean, words, f"{s['seconds']:.1f}"]))
+        rows.append([s["method"], str(s["trials"]), f"{s['solved']:.0%}", mean, words, f"{s['seconds']:.1f}"])
+    return rows
+
+
+def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
+    """Each method, and its mean test accuracy (regret) after so many samples."""
+    found = ([s["method"], *(s["at"].get(n) for n in places)] for s in summaries)
+    return [[method, *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in at)] for method, *at in found]
+
+
+def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
+    """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
+    more = f"> {options.samples:,}" if options.samples and not by_seconds(options) else "not found"
+    counting = f'one that did not find it counts as "{more}"'
+    what = f"{counted(options).capitalize()} to the best cell"
+    lines = [f"{what} (quartiles of all trials, {counting}; mean and sd where all did):", ""]
+    lines += [_row(SAMPLES_HEAD), "|-" * len(SAMPLES_HEAD) + "|"]
+    lines += map(_row, samples_rows(summaries, more))
     for name, (mean, sd, published, _) in published_samples(options).items():
         words = f"{mean:,} ± {sd:,}", " / ".join(f"{q:,}" for q in published)
         lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", 114, "100%", *words, ""]))
@@ -153,9 +195,7 @@ def _accuracy_table(
 ) -> list[str]:
     lines = [f"Mean test accuracy (mean test regret) of the best so far after so many {counted_as}:", ""]
     lines += [_row(["method", *(f"{n:,}" for n in places)]), "|-" * (len(places) + 1) + "|"]
-    for s in summaries:
-        here = [s["at"].get(n) for n in places]
-        lines.append(_row([s["method"], *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in here)]))
+    lines += map(_row, accuracy_rows(summaries, places))
     for name, regrets in published.items():
         words = [f"({regrets[n]:.5f})" if n in regrets else "" for n in places]
         lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", *words]))

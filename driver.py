@@ -58,7 +58,7 @@ class Trainer(Protocol):
         """Answer a question, or take it on."""
 
     def collect(self, block: bool) -> list[tuple[Question, Answer]]:
-        """The answers that have come; with ``block``, wait until there is one."""
+        """The answers that have come; with ``block``, wait for one, but not for long."""
 
 
 class Driver:
@@ -90,6 +90,7 @@ class Driver:
         self._left_open: deque[Question] = deque()  # of a search that was saved with them; not handed over yet
         self._in_vain = 0
         self._interrupted = False
+        self._report: Callable[[], None] = lambda: None
         self._samples: int | None = None
         self._outcome: Outcome | None = None
 
@@ -105,13 +106,13 @@ class Driver:
         Parameters
         ----------
         samples : int, optional
-            End after so many unique samples (``history.cost``).
+            End after so many unique samples, failed trainings included (``history.cost``).
         patience : int, or infinity
             End after so many episodes without a new sample.
         report : callable
-            Called after each step: progress, saves.
+            Called after each step, and now and then while an answer is waited for: progress, saves.
         """
-        self._samples, self._outcome = samples, None
+        self._samples, self._outcome, self._report = samples, None, report
         handed_over = {question for listeners in self._listeners.values() for question in listeners}
         self._left_open = deque(q for q in self.method.open_questions() if q not in handed_over)
         self._look_at_samples()
@@ -139,7 +140,7 @@ class Driver:
             self._outcome = Outcome.FOUND  # a cell that ties with the target is as good, and no new best may follow
         elif self._samples is not None and self.history.cost >= self._samples:
             self._outcome = Outcome.SAMPLES
-        elif self.history.unique_samples >= self.cell_count:
+        elif self.history.unique_samples + len(self.history.failed) >= self.cell_count:
             self._outcome = Outcome.EXHAUSTED
 
     def _look_at_episodes(self, patience: float) -> None:
@@ -198,8 +199,15 @@ class Driver:
             self._settle([question], answer)
 
     def _collect(self, block: bool) -> None:
-        """Take in the answers that have come, and tell all who wait for them."""
-        for question, answer in self.trainer.collect(block):
+        """Take in the answers that have come, and tell all who wait for them; with ``block``, wait for one.
+
+        The method is not asked again before there is one: what it draws at random must not depend on how long that is.
+        """
+        answers = self.trainer.collect(block)
+        while block and not answers and not self._interrupted:
+            self._report()
+            answers = self.trainer.collect(block)
+        for question, answer in answers:
             self._settle(self._listeners.pop((question.index, question.epochs)), answer)
             self._in_vain = 0
 
@@ -211,5 +219,6 @@ class Driver:
             self._look_at_samples()
         elif answer is FAILED:
             self.history.failed.add(first.index)
+            self._look_at_samples()
         for question in questions:
             self.method.tell(question, answer)

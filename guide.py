@@ -1,67 +1,63 @@
-"""A linear model of accuracies that guides the search: ours, not the paper's; its Meta-DNN is in meta_dnn.py.
+"""What guides the tuned search: a model of all samples says which cell to sample next. Ours, not the paper's.
 
-It knows which cells it was shown and what was sampled, no trees. Fitting takes milliseconds and a prediction
-microseconds, so that a search can look at many cells for each one that it samples. What it sees of a cell are the
-paths from input to output by the operations on them (the path encoding of White et al. 2019, arXiv 1910.11858), the
-edges by what they join, and the operations.
+It knows which cells it was shown and what was sampled, no trees. The model is another's: a Bayesian linear one
+(linear_model.py), or an ensemble of networks (the Meta-DNN's place in MCTS_metaDNN.py). Fits take milliseconds and a
+prediction microseconds, so that a search can look at many cells for each one that it samples.
 """
 
 import json
 import math
 import random
-from functools import lru_cache
 from itertools import islice
-from typing import Iterator
+from typing import Callable, Iterator, Protocol
 
 import numpy as np
 
 import checkpoint
 from arch_generator import State
+from cell_encodings import Cell
 from nasbench_dataset import cells
 from space import Space
 
-SAMPLES_BEFORE_FIT = 100  # unique samples before the first fit
-FIT_EVERY, GROWTH = 50, 0.05  # unique samples from fit to fit: so many, or that share of them, if that is more
-RIDGE = 3.0  # strength of the L2 penalty
-LONGEST_PATH = 4  # inner vertices on a path that is told by its operations; longer ones are rare
-MUTANTS = 100  # that it is shown of each cell it chooses
+GROWTH = 0.02  # unique samples from fit to fit: one, or that share of them, if that is more
+TOP = 5  # best samples of which it is shown further mutants each time that it chooses
+MUTANTS, FURTHER = 60, 10  # that it is shown of each cell it chooses; of each of the best each time
+ANYWHERE = 5  # random cells that it is shown each time that it chooses
+SHORTLIST = 300  # cells of the largest prediction among which it chooses by expected improvement
 LARGEST_ACCURACY = 0.999  # taken for anything above, whose logarithm runs away
-
-KINDS = 5  # of vertices: three operations, input and output
-FIRST_EDGE = (3 ** (LONGEST_PATH + 1) - 1) // 2  # features before it: paths
-FIRST_OPERATION = FIRST_EDGE + KINDS**2
-FEATURES = FIRST_OPERATION + 3
-MOST_FEATURES = 32  # of one cell: at most 8 paths, 9 edges and 5 operations
+OUTLIER = 1.5  # quartile distances below the median at which a target is cut off: failures tell little
 
 
-@lru_cache(maxsize=1 << 16)
-def _paths_and_edges(vertices: int, edges: int) -> tuple[list[tuple[int, ...]], list[tuple[int, int]]]:
-    """The inner vertices (from 0) of every path from input to output, and the edges, of a graph."""
-    pairs = [pair for bit, pair in enumerate(cells.edge_pairs(vertices)) if edges >> bit & 1]
-    paths: list[list[tuple[int, ...]]] = [[()]] + [[] for _ in range(vertices - 1)]
-    for x, y in pairs:  # in the order of y, so that all paths to x are known
-        paths[y] += [(*path, y - 1) for path in paths[x]]
-    return [path[:-1] for path in paths[-1] if len(path) - 1 <= LONGEST_PATH], pairs
+class Model(Protocol):
+    """What predicts. Cells are encoded once, as rows of ``width`` numbers.
 
+    Attributes
+    ----------
+    width, dtype, empty : int, type, number
+        Of an encoded cell; what a row is filled with before.
+    """
 
-def features_of(operations: cells.Operations, edges: int) -> list[int]:
-    """The features of a cell, as numbers below ``FEATURES``; what is counted comes several times."""
-    paths, pairs = _paths_and_edges(len(operations) + 2, edges)
-    sequences = set()
-    for path in paths:
-        number = 0
-        for vertex in path:
-            number = 3 * number + operations[vertex]
-        sequences.add((3 ** len(path) - 1) // 2 + number)
-    kinds = (3, *operations, 4)
-    joined = [FIRST_EDGE + KINDS * kinds[x] + kinds[y] for x, y in pairs]
-    return [*sorted(sequences), *joined, *(FIRST_OPERATION + o for o in operations)]
+    width: int
+    dtype: type
+    empty: float
+
+    def encode(self, cell: Cell) -> np.ndarray:
+        """[width]: a cell as numbers."""
+
+    def fit(self, rows: np.ndarray, targets: np.ndarray) -> None:
+        """Fit to encoded cells and their targets (float [n], the larger the better)."""
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """float64 [n]: predicted targets."""
+
+    def spread(self, rows: np.ndarray, pending: np.ndarray) -> np.ndarray:
+        """float64 [n]: the standard deviations of targets, were those of the pending cells known."""
 
 
 class Guide:
     """Predicts cells, and remembers those that it was shown, to choose from them what to sample.
 
-    Ridge regression of -log(1 - accuracy). All follows from the samples, how many of them it was last fitted to, and
+    The model's target is -log(1 - accuracy). All follows from the samples, how many of them it was last fitted to, and
     the cells that it was shown, in their order.
 
     Parameters
@@ -72,6 +68,7 @@ class Guide:
         Of the search, which saves it.
     first_fit : int
         The number of samples before the first fit.
+    model : Model
 
     Attributes
     ----------
@@ -83,17 +80,19 @@ class Guide:
         What it was told: index of the cell -> accuracy (0..1), in that order.
     """
 
-    def __init__(self, space: Space, rng: random.Random, first_fit: int = SAMPLES_BEFORE_FIT):
-        self.space, self.rng, self.first_fit = space, rng, first_fit
+    def __init__(self, space: Space, rng: random.Random, first_fit: int, model: Model):
+        self.space, self.rng, self.first_fit, self.model = space, rng, first_fit, model
         self.fitted_to = 0
         self.samples: dict[int, float] = {}
         self.shown: list[int] = []
         self._place: dict[int, int] = {}  # in ``shown``
-        self._rows = np.full((1024, MOST_FEATURES), FEATURES, np.int16)  # filled up with a feature of weight 0
-        self._values = np.full(1024, -np.inf)  # predicted, the mean left out
+        self._rows = np.full((1024, self.model.width), self.model.empty, self.model.dtype)
+        self._values = np.full(1024, -np.inf)  # predicted
+        self._predicted = 0  # of the shown cells, how many have a prediction
         self._taken: set[int] = set()  # cells never to be chosen
+        self._pending: dict[int, None] = {}  # of them, those whose accuracy is not known yet
         self._open_places = np.zeros(1024, bool)  # those of shown cells that can be chosen
-        self._weights, self._constant = np.zeros(FEATURES + 1), 0.0
+        self._anywhere = space.labelled_cells(rng)
 
     @property
     def ready(self) -> bool:
@@ -108,19 +107,26 @@ class Guide:
     @property
     def due(self) -> bool:
         """Whether there are enough new samples for a fit."""
-        next_fit = max(self.fitted_to + FIT_EVERY, self.fitted_to * (1 + GROWTH))
+        next_fit = max(self.fitted_to + 1, self.fitted_to * (1 + GROWTH))
         return len(self.samples) >= (next_fit if self.ready else self.first_fit)
 
     def tell(self, index: int, accuracy: float) -> None:
         """A sample: the accuracy (0..1) of the cell with that index. Only the first time counts."""
         self.samples.setdefault(index, accuracy)
         self.take(index)
+        self._pending.pop(index, None)
 
     def take(self, index: int) -> None:
         """Never choose that cell: it is sampled, or about to be. It can be shown later."""
+        if index not in self._taken and index != cells.NOT_A_CELL:
+            self._pending[index] = None
         self._taken.add(index)
         if index in self._place:
             self._open_places[self._place[index]] = False
+
+    def give_up(self, index: int) -> None:
+        """The accuracy of a cell that was taken will not come."""
+        self._pending.pop(index, None)
 
     def fit(self, samples: int | None = None) -> None:
         """Fit to the first so many samples, by default to all, and predict every shown cell anew."""
@@ -129,16 +135,10 @@ class Guide:
         for index in indices:
             self._show(index)  # those from before the first fit
         rows = self._rows[[self._place[index] for index in indices]]
-        counts = np.zeros((self.fitted_to, FEATURES + 1))
-        np.add.at(counts, (np.arange(self.fitted_to)[:, None], rows), 1)
-        counts = counts[:, :FEATURES]
-        targets = -np.log(1 - np.minimum(accuracies, LARGEST_ACCURACY))
-        mean = counts.mean(axis=0)
-        gram = counts.T @ counts - self.fitted_to * np.outer(mean, mean) + RIDGE * np.eye(FEATURES)
-        weights = np.linalg.solve(gram, (targets - targets.mean()) @ counts)
-        self._weights = np.append(weights.round(9), 0.0)  # the last bits depend on the number of threads
-        self._constant = (targets.mean() - mean @ weights).round(9)
-        self._values[: len(self.shown)] = self._predict(0, len(self.shown))
+        self._targets = targets_of(np.array(accuracies))
+        self.model.fit(rows, self._targets)
+        self._predicted = 0
+        self._predict()
 
     def fit_if_due(self) -> None:
         """Fit where there are enough new samples."""
@@ -153,33 +153,67 @@ class Guide:
         known = self.samples.get(index)
         if known is not None:
             return known
-        if index not in self._place:
-            self._show(index)
-            self._values[len(self.shown) - 1] = self._predict(len(self.shown) - 1, len(self.shown))[0]
-        return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]] - self._constant)))
+        self._show(index)
+        self._predict()
+        return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]])))
+
+    def anything(self) -> State | None:
+        """A random cell to be sampled before the first fit, in stored form; None where it meets none that is new."""
+        if self.ready:
+            return None
+        for _ in range(self.first_fit):
+            index = self.space.index(next(self._anywhere))
+            if index not in self._taken:
+                self.take(index)
+                return State(*cells.cell(index), True)
+        return None
 
     def choose(self) -> State | None:
         """The most promising of the cells shown and not sampled, now to be sampled; None where there is none.
 
-        What it then is shown, too: the neighbours of that cell, with one operation or edge changed, and mutants of it,
-        grown to the largest size before. Of each the stored form, which is in the table under either lookup.
+        It is first shown mutants of the best samples and random cells; of what it then chooses the neighbours, with one
+        operation or edge changed, and mutants, grown to the largest size before. Of each the stored form, which is in
+        the table under either lookup.
         """
+        if not self.ready:
+            return None
+        for index in sorted(self.samples, key=self.samples.get, reverse=True)[:TOP]:
+            self._show_all(self._mutants(cells.cell(index), FURTHER))
+        self._show_all(next(self._anywhere)[:2] for _ in range(ANYWHERE))
+        self._predict()
         if not self.promises:
             return None
-        index = self.shown[int(np.where(self._open_places, self._values, -np.inf).argmax())]
+        index = self._most_promising()
         self.take(index)
-        cell = State(*cells.cell(index), True)
-        for graph in [*cells.neighbours(cell.operations, cell.edges), *self._mutants(cell)]:
-            form = cells.stored_form(*graph)
-            if form is not None and form[1].bit_count() <= self.space.generator.max_edges:
-                self.worth(State(*form, True))
-        return cell
+        cell = cells.cell(index)
+        self._show_all(cells.neighbours(*cell))
+        self._show_all(self._mutants(cell, MUTANTS))
+        self._predict()
+        return State(*cell, True)
 
-    def _mutants(self, cell: State) -> Iterator[tuple[cells.Operations, int]]:
-        more = self.space.generator.max_nodes - cell.vertices
-        for _ in range(MUTANTS):
+    def _most_promising(self) -> int:
+        """The index of the cell that is expected to exceed the best sample by most."""
+        places = np.flatnonzero(self._open_places[: len(self.shown)])
+        if len(places) > SHORTLIST:
+            places = places[np.argpartition(-self._values[places], SHORTLIST)[:SHORTLIST]]
+        pending = [self._place[index] for index in self._pending if index in self._place]
+        spread = self.model.spread(self._rows[places], self._rows[pending])
+        gain = expected_improvement(self._values[places], spread, self._targets.max())
+        return self.shown[places[int(gain.round(9).argmax())]]
+
+    def _show_all(self, graphs: Iterator[Cell]) -> None:
+        for graph in graphs:
+            form = cells.stored_form(*graph)
+            if form is not None:
+                index = self.space.index(State(*form, True))
+                if index != cells.NOT_A_CELL:
+                    self._show(index)
+
+    def _mutants(self, cell: Cell, count: int) -> Iterator[Cell]:
+        more = self.space.generator.max_nodes - 2 - len(cell[0])
+        for _ in range(count):
             new = tuple(self.rng.choices(range(3), k=more))
-            yield cells.mutate(*cells.enlarge(cell.operations, cell.edges, new), self.rng)
+            yield cells.mutate(*cells.enlarge(*cell, new), self.rng)
 
     def to_save(self) -> bytes:
         """What does not follow from the samples, as JSON."""
@@ -212,15 +246,31 @@ class Guide:
         if index in self._place:
             return
         if len(self.shown) == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full_like(self._rows, FEATURES)])
+            self._rows = np.concatenate([self._rows, np.full_like(self._rows, self.model.empty)])
             self._values = np.concatenate([self._values, np.full_like(self._values, -np.inf)])
             self._open_places = np.concatenate([self._open_places, np.zeros_like(self._open_places)])
         self._place[index] = place = len(self.shown)
         self._open_places[place] = index not in self._taken
         self.shown.append(index)
-        features = features_of(*cells.cell(index))
-        self._rows[place, : len(features)] = features
+        self._rows[place] = self.model.encode(cells.cell(index))
 
-    def _predict(self, start: int, end: int) -> np.ndarray:
-        """float64 [end - start]: what the features of some shown cells add up to."""
-        return self._weights[self._rows[start:end]].sum(axis=1)
+    def _predict(self) -> None:
+        """Predict the cells that it was shown since the last time."""
+        if self.ready and self._predicted < len(self.shown):
+            new = slice(self._predicted, len(self.shown))
+            self._values[new] = self.model.mean(self._rows[new])
+            self._predicted = len(self.shown)
+
+
+def targets_of(accuracies: np.ndarray) -> np.ndarray:
+    """float64 [n]: what a model is to predict, -log(1 - accuracy), but no outliers below."""
+    targets = -np.log(1 - np.minimum(accuracies, LARGEST_ACCURACY))
+    low, middle, high = np.quantile(targets, (0.25, 0.5, 0.75))
+    return np.maximum(targets, middle - OUTLIER * (high - low))
+
+
+def expected_improvement(mean: np.ndarray, spread: np.ndarray, best: float) -> np.ndarray:
+    """float64 [n]: by how much normal numbers with that mean and deviation exceed the best, on average."""
+    above = (mean - best) / spread
+    chance = np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in above.tolist()])
+    return spread * (np.exp(-(above**2) / 2) / math.sqrt(2 * math.pi) + above * chance)

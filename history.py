@@ -71,8 +71,8 @@ class History:
 
     @property
     def cost(self) -> float:
-        """Unique samples; a training of fewer epochs than 108 counts in proportion."""
-        return len(self.training_trace) + self._partial_epochs / FULL
+        """Unique samples and failed trainings; a training of fewer epochs than 108 counts in proportion."""
+        return len(self.training_trace) + len(self.failed) + self._partial_epochs / FULL
 
     @property
     def best_accuracy(self) -> float:

@@ -8,29 +8,42 @@ In the end the command says how far cells and seeds scatter: ``--sample 30 --see
 apart. ``--table`` writes the means as a table that the searches take with ``--dataset``.
 """
 
-import argparse
-import contextlib
-import multiprocessing
 import os
+import sys
+
+if (here := os.path.dirname(os.path.realpath(__file__))) not in sys.path:  # it is not under PYTHONSAFEPATH
+    sys.path.insert(0, here)
+
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
+
+import argparse
+import math
 import random
 import time
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 from scipy.stats import spearmanr
 
+import training_job
+import workers
+from measured_table import table_of
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable
-from nasbench_dataset.table import Table, save
-from training_recipe import Recipe, add_options, from_options
-from training import TRAINED, Training, check, train
-from training_data import Data, load
+from nasbench_dataset.table import check_destination, save
+from training import TRAINED, Training, check
+from training_data import load
+from training_recipe import add_options, from_options
 from training_store import TrainingStore
 
-ORDER_SEED = 0  # of the order of the cells; the same for all workers, so that they share the work evenly
+ORDER_SEED = 0  # of the order of the cells
 TOLD_EVERY = 60.0  # seconds between two lines of progress
-XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
 def wanted(vertices: int, seeds: int, sample: int | None = None) -> list[tuple[int, int]]:
@@ -63,118 +76,86 @@ def scatter(trainings: list[Training]) -> str:
     )
 
 
-def work(path: str, data_name: str, recipe: Recipe, pairs: list[tuple[int, int]], worker: int) -> None:
-    """Train cells with seeds, one after another, into the store; for a process of its own."""
-    data = load(data_name)
-    began = told = time.monotonic()
-    with TrainingStore(path) as store:
-        for done, (cell, seed) in enumerate(pairs, 1):
-            if not multiprocessing.parent_process().is_alive():
-                return  # whoever killed it meant the workers, too
-            training = train(cells.cell(cell), recipe, data, seed)
-            store.put(training)
-            if time.monotonic() - told > TOLD_EVERY or done == len(pairs):
-                told = time.monotonic()
-                print(
-                    f"worker {worker}: {done:,} of {len(pairs):,} in {told - began:,.0f} s; cell {cell}, seed {seed}:"
-                    f" {training.outcome}, validation {training.accuracy}, {training.cpu_seconds:.2f} CPU s",
-                    flush=True,
-                )
+def measured(job: training_job.Job) -> Training:
+    """Make a training, in a worker; an InputError where nothing can be trained there."""
+    _check_device(job.recipe.engine)
+    return training_job.run(job)
 
 
-def _process(*arguments) -> None:
-    """``work``, with errors in one line and no traceback where the user interrupts it."""
-    with contextlib.suppress(KeyboardInterrupt):
-        try:
-            work(*arguments)
-        except InputError as error:
-            command.fail(error)
+@lru_cache(maxsize=1)
+def _check_device(engine: str) -> None:
+    training_job.device(engine)
 
 
-def train_all(path: str, data_name: str, recipe: Recipe, pairs: list[tuple[int, int]], workers: int) -> bool:
-    """Share the trainings among processes of one thread each; False if one of them failed."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_ONE_THREAD}"
-    context = multiprocessing.get_context("spawn")  # JAX does not live through a fork
-    processes = [
-        context.Process(target=_process, args=(path, data_name, recipe, pairs[i::workers], i)) for i in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return all(process.exitcode == 0 for process in processes)
+def train_all(jobs: list[training_job.Job], store: TrainingStore, processes: int) -> None:
+    """Make trainings in processes of one thread each, and keep them.
 
-
-def table_of(trainings: list[Training], vertices: int) -> Table:
-    """Means over the seeds of the trained cells, and the single runs.
-
-    Parameters
-    ----------
-    trainings : list of Training
-        By one recipe on the same data. Failed ones are left out.
-
-    Returns
-    -------
-    Table
-        ``valid``, ``test`` (if the data have a test part) and ``train_seconds`` (CPU seconds of a training);
-        ``valid_runN`` and ``test_runN`` of the seed N; ``valid_<epochs>`` after a third and two thirds of the epochs
-        of the same trainings. A cell without a successful training is absent.
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, SIGTERM or SIGHUP, when no process computes any more; what has ended is kept.
+    InputError
+        If one cannot be made or kept.
     """
-    good = [t for t in trainings if t.outcome == TRAINED and t.cell < cells.cell_count(vertices)]
-    if not good:
-        raise InputError(f"there is no finished training of a cell of up to {vertices} vertices to make a table of")
-    seeds = sorted({t.seed for t in good})
-    epochs = good[0].recipe.epochs
-    values = {"valid": lambda t: t.valid[-1], "test": lambda t: np.nan if t.test is None else t.test}
-    values |= {"train_seconds": lambda t: t.cpu_seconds}
-    values |= {f"valid_{n}": lambda t, n=n: t.valid[n - 1] for n in (epochs // 3, 2 * epochs // 3) if n}
-    runs = {name: np.full((len(seeds), cells.cell_count(vertices)), np.nan) for name in values}
-    for training in good:
-        for name, value in values.items():
-            runs[name][seeds.index(training.seed), training.cell] = value(training)
-    trained = ~np.isnan(runs["valid"])
-    count = trained.sum(axis=0)
-    columns = {}
-    for name, of_seeds in runs.items():
-        total = np.where(trained, of_seeds, 0).sum(axis=0)
-        columns[name] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    for name in ("valid", "test"):
-        columns |= {f"{name}_run{seed}": row for seed, row in zip(seeds, runs[name])}
-    columns["train_seconds"] = columns["train_seconds"].astype(np.float32).astype(np.float64)  # half the size
-    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
-    epochs_and_seeds = f"{epochs} epochs, {len(seeds)} seeds" if len(seeds) > 1 else f"{epochs} epochs"
-    return Table(columns, f"trained by this project on {printable(good[0].data_name)}, {epochs_and_seeds}", True)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    training_job.prepare(threads=1, gpu=None)  # they inherit it
+    workers.run_all(measured, [(job,) for job in jobs], keeper(store, len(jobs)), jobs=processes)
+
+
+def keeper(store: TrainingStore, number: int) -> Callable[[Training], None]:
+    """What keeps each training, and says now and then how many of that number there are."""
+    began = told = time.monotonic()
+    done = 0
+
+    def keep(training: Training) -> None:
+        nonlocal told, done
+        store.put(training)
+        done += 1
+        if time.monotonic() - told > TOLD_EVERY or done == number:
+            told = time.monotonic()
+            print(
+                f"{done:,} of {number:,} in {told - began:,.0f} s; cell {training.cell}, seed {training.seed}:"
+                f" {training.outcome}, validation {training.accuracy}, {training.cpu_seconds:.2f} CPU s",
+                flush=True,
+            )
+
+    return keep
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``python measure_cells.py``; returns the exit status."""
     parser = command.Parser(prog="python measure_cells.py", description="Train many cells and keep the results.")
-    parser.add_argument("--store", required=True, help="the store of trainings to fill")
+    parser.add_argument("--store", type=command.path, required=True, help="the store of trainings to fill")
     parser.add_argument("--data", default="digits", help="digits, noisy-digits, cifar10 or an .npz file")
     parser.add_argument("--max-vertices", type=int, choices=range(2, 8), default=5, help="of the cells")
     parser.add_argument("--sample", type=command.whole_number(1), default=argparse.SUPPRESS, help="so many of them")
     parser.add_argument("--seeds", type=command.whole_number(1), default=3, help="trainings of each cell")
     parser.add_argument("--workers", type=command.whole_number(0), default=1, help="processes; 0 trains nothing")
-    parser.add_argument("--table", default=argparse.SUPPRESS, help="write the means of what is there as a table")
-    add_options(parser)
+    parser.add_argument(
+        "--table", type=command.path, default=argparse.SUPPRESS, help="write the means of what is there as a table"
+    )
+    add_options(parser.add_argument_group("training", "how networks are trained; what is not given is as in --recipe"))
     options = parser.parse_args(argv)
+    if hasattr(options, "table"):
+        check_destination(options.table)  # before training, which can take hours
     recipe, data, vertices = from_options(options), load(options.data), options.max_vertices
     check(cells.cell(cells.cell_count(vertices) - 1), recipe, data, 0)  # told once, before any worker starts
     pairs = wanted(vertices, options.seeds, getattr(options, "sample", None))
     with TrainingStore(options.store) as store:
         there = store.trained(recipe, data.digest)
-    missing = [pair for pair in pairs if pair not in there]
-    print(f"{len(missing):,} trainings to do; {printable(data.name)} {data.digest}; {recipe.canonical()}", flush=True)
-    if missing and options.workers and not train_all(options.store, options.data, recipe, missing, options.workers):
-        return 1
-    with TrainingStore(options.store) as store:
+        missing = [pair for pair in pairs if pair not in there]
+        what = f"{printable(data.name)} {data.digest}; {recipe.canonical()}"
+        print(f"{len(missing):,} trainings to do; {what}", flush=True)
+        if missing and options.workers:
+            same = recipe, options.data, data.digest
+            jobs = [training_job.Job(cell, *same, seed, math.inf) for cell, seed in missing]
+            train_all(jobs, store, options.workers)
         known = set(pairs)
         trainings = [t for t in store if (t.recipe, t.data) == (recipe, data.digest) and (t.cell, t.seed) in known]
     print(scatter(trainings))
     if hasattr(options, "table"):
         save(table := table_of(trainings, vertices), options.table)
-        print(f"{options.table}: {Path(options.table).stat().st_size:,} bytes; {table.describe()}")
+        print(f"{printable(options.table)}: {Path(options.table).stat().st_size:,} bytes; {table.describe()}")
     return 0
 
 

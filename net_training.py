@@ -8,12 +8,16 @@ cell of the table within the domain under the chosen metric, else the table's ow
 """
 
 import hashlib
+import json
+import math
 
 import numpy as np
 
 from arch_generator import State, arch_generator
+from history import History
 from method import NOT_IN_DATA_SET, Answer, Question
 from nasbench_dataset import InputError, cells
+from nasbench_dataset.files import printable
 from nasbench_dataset.table import Table
 from space import FULL, PARTIAL, Space
 
@@ -88,6 +92,7 @@ class NetTrainer:
 
     Attributes
     ----------
+    table : Table
     space : Space
         Which cells the table has.
     target, target_accuracy, target_is_listed : State, float, bool
@@ -105,7 +110,7 @@ class NetTrainer:
         if metric not in table.columns:
             columns = ", ".join(table.columns)
             raise InputError(f"the table has no column {metric!r}; it has {columns}: choose by --metric")
-        self.generator, self.metric, self.lookup = generator, metric, lookup
+        self.table, self.generator, self.metric, self.lookup = table, generator, metric, lookup
         self.accuracies = table.columns[metric]
         partial = {epochs: f"{metric}_{epochs}" for epochs in PARTIAL}
         self._partial = {epochs: table.columns[name] for epochs, name in partial.items() if name in table.columns}
@@ -163,3 +168,34 @@ class NetTrainer:
     def fingerprint(self) -> str:
         """SHA-256 of the accuracies; NaN, which has many bit patterns, counts as -1."""
         return hashlib.sha256(np.nan_to_num(self.accuracies, nan=-1.0).tobytes()).hexdigest()
+
+    def test_accuracy(self, index: int) -> float | None:
+        """The test accuracy of a cell; None where the table has none."""
+        test = float(self.table.columns["test"][index]) if "test" in self.table.columns else math.nan
+        return None if math.isnan(test) else test
+
+    # --- in words -----------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """What answers, for the banner."""
+        return f"table    {printable(self.table.describe())}"
+
+    def goal(self) -> list[str]:
+        """What ends the search, for the banner."""
+        lines = [f"target   {self.target_accuracy:.7f}  {json.dumps(self.target.to_dict(), sort_keys=True)}"]
+        if not self.target_is_listed:
+            words = "the listed target is not the best cell of this table here: the table's own best is the target"
+            lines.append(f"         {words}")
+        return lines
+
+    def status(self, history: History, samples: int | None) -> str:
+        """For the progress line."""
+        return ""
+
+    def details(self, history: History) -> dict:
+        """For summary.json."""
+        return {}
+
+    def closing_lines(self, history: History) -> list[str]:
+        """For the end."""
+        return []

@@ -9,7 +9,6 @@ import argparse
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Callable, ClassVar
 
-from guide import SAMPLES_BEFORE_FIT
 from nasbench_dataset import InputError, command
 
 PRESETS = ("original", "tuned")
@@ -52,14 +51,14 @@ class SearchOptions:
     close_exhausted : bool
         Never select again a visited finished cell, nor a state all of whose actions lead to such or to a limit.
     guide : int
-        0: every rollout is sampled. N: once there are ``guide_from`` samples, a linear model of them (``guide.Guide``)
-        predicts what finished cells are worth, those that rollouts lead to included, and every N episodes the most
-        promising cell that it was shown is sampled.
+        0: every rollout is sampled. N: once there are ``guide_from`` samples, a model of them (``guide.Guide``) predicts
+        what finished cells are worth, those that rollouts lead to included, and every N episodes the most promising cell
+        that it was shown is sampled.
     guide_from : int
-        Unique samples before its first fit.
+        Unique samples, random cells, before its first fit.
     """
 
-    unused: ClassVar[tuple[str, ...]] = ()  # inherited options that a search has no use for
+    model: ClassVar[str] = "a linear model"  # of the guide
 
     cp: float = option(2.0, "exploration constant of UCT", command.number(0, LARGEST_CP), 0.05)
     backup: str = option(
@@ -71,16 +70,17 @@ class SearchOptions:
     close_exhausted: bool = option(False, "never select again what can give no new cell", yes_or_no, True)
     guide: int = option(
         0,
-        "predict what cells are worth by a linear model of the samples, and sample the most promising every N episodes;"
+        "predict what cells are worth by a model of the samples, and sample the most promising every N episodes;"
         " 0: sample every rollout",
         command.whole_number(0),
         5,
         metavar="N",
     )
     guide_from: int = option(
-        SAMPLES_BEFORE_FIT,
-        "unique samples before the linear model is fitted first",
+        100,
+        "unique samples, at random, before the model is fitted first",
         command.whole_number(2),
+        10,
         metavar="SAMPLES",
     )
 
@@ -92,13 +92,13 @@ class SearchOptions:
         if self.close_exhausted:
             words.append("exhausted states closed")
         if self.guide:
-            words.append(f"every {self.guide} episodes a linear model chooses a cell")
+            words.append(f"every {self.guide} episodes {self.model} chooses a cell")
         return ", ".join(words)
 
 
 @dataclass(frozen=True)
 class MetaDNNOptions(SearchOptions):
-    """How the tree is searched with the Meta-DNN; its guide is not used, since here the Meta-DNN predicts.
+    """How the tree is searched with the Meta-DNN. With a guide that is an ensemble of networks, and has its place.
 
     Attributes
     ----------
@@ -110,13 +110,15 @@ class MetaDNNOptions(SearchOptions):
         Passes over the samples in a fit.
     """
 
-    unused = ("guide", "guide_from")
+    model = "an ensemble of networks"
 
     rollouts: int = option(10, "predicted rollouts of an evaluation", command.whole_number(0))
     fit_every: int = option(100, "unique samples from one fit to the next", command.whole_number(2))
     epochs: int = option(20, "passes over the samples in a fit", command.whole_number(1))
 
     def in_words(self) -> str:
+        if self.guide:
+            return super().in_words()
         return f"{super().in_words()}, {self.rollouts} predicted rollouts, a fit every {self.fit_every} samples"
 
 
@@ -127,7 +129,7 @@ def preset(options: Options, name: str) -> dict[str, Any]:
     """What a preset sets, by the names of the options."""
     if name not in PRESETS:
         raise KeyError(name)
-    set_by_presets = [f for f in _used(options) if f.metadata["tuned"] is not None]
+    set_by_presets = [f for f in fields(options) if f.metadata["tuned"] is not None]
     return {f.name: f.metadata["tuned"] if name == "tuned" else f.default for f in set_by_presets}
 
 
@@ -135,13 +137,8 @@ def add_options(group: argparse._ArgumentGroup, options: Options) -> None:
     """The options of a command line, ``--preset`` first."""
     words = "sets the options after it where they are not given; tuned is ours"
     group.add_argument("--preset", choices=PRESETS, default="original", help=words)
-    for f in fields(options):  # one that is not used can be given, too, so that a search can say why not
-        words = _help(f) if f in _used(options) else argparse.SUPPRESS
-        group.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS, **_reading(f), help=words)
-
-
-def _used(options: Options) -> list[Field]:
-    return [f for f in fields(options) if f.name not in options.unused]
+    for f in fields(options):
+        group.add_argument("--" + f.name.replace("_", "-"), default=argparse.SUPPRESS, **_reading(f), help=_help(f))
 
 
 def _reading(f: Field) -> dict[str, Any]:
@@ -171,7 +168,7 @@ def from_parts(options: Options, parts: list[str], whose: str) -> dict[str, Any]
         If there is no such option or value.
     """
     given: dict[str, Any] = {}
-    readers = {f.name: f.metadata["read"] for f in _used(options)}
+    readers = {f.name: f.metadata["read"] for f in fields(options)}
     for part in parts:
         name, _, value = part.partition("=")
         try:

@@ -32,37 +32,41 @@ class ExactRollout:
         self._cells: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._weights: dict[tuple[int, int], np.ndarray] = {}
         self._from_empty: dict[tuple[int, ...], float] = {}
+        self._from_larger: dict[tuple[int, ...], float] = {}  # the sum of that over the states with one vertex more
         for vertices in range(self.generator.max_nodes, 1, -1):
             for operations, edges in space.groups(vertices):
-                self._cells[operations] = edges, np.bitwise_count(edges)
+                self._cells[operations] = edges, np.bitwise_count(edges).astype(np.intp)
+                larger = [(*operations, o) for o in range(3)] if vertices < self.generator.max_nodes else []
+                self._from_larger[operations] = sum(self._from_empty[o] for o in larger)
                 self._from_empty[operations] = self._reach(State(operations))[0]
 
     def __call__(self, state: State) -> State | None:
         """A finished cell of the data set; None where the rollout gives up."""
-        total, ends, chances = self._reach(state)
+        total, around, chances = self._reach(state)
         failure = 1 - total / self.generator.ended(state.vertices, state.edges.bit_count())
         if total == 0 or self.rng.random() < failure**FAILURES:
             return None
         while True:
             pick = self.rng.random() * total
-            if len(ends) and pick < chances[-1]:
-                return State(state.operations, int(ends[chances.searchsorted(pick, "right")]), True)
+            if len(around) and pick < chances[-1]:
+                edges, _ = self._cells[state.operations]
+                return State(state.operations, int(edges[around[chances.searchsorted(pick, "right")]]), True)
             larger = [(*state.operations, o) for o in range(3)]
             (operations,) = self.rng.choices(larger, [self._from_empty[o] for o in larger])
             state = State(operations)
-            total, ends, chances = self._reach(state)
+            total, around, chances = self._reach(state)
 
     def _reach(self, state: State) -> tuple[float, np.ndarray, np.ndarray]:
-        """F of a state; the cells of the data set with the same vertices; their probabilities, cumulated."""
+        """F of a state; which cells of the data set with its vertices are around it; their probabilities, cumulated."""
         edges, counts = self._cells[state.operations]
-        around = np.flatnonzero(edges & state.edges == state.edges)
+        (around,) = (edges & state.edges == state.edges).nonzero()
         used = state.edges.bit_count()
-        chances = self._weight(state.vertices, used)[counts[around]].cumsum()
+        chances = self._weight(state.vertices, used).take(counts.take(around)).cumsum()
         total = float(chances[-1]) if len(chances) else 0.0
         _, leave = self.generator.random_walk(state.vertices, used)
         if leave:
-            total += leave / 3 * sum(self._from_empty[(*state.operations, o)] for o in range(3))
-        return total, edges[around], chances
+            total += leave / 3 * self._from_larger[state.operations]
+        return total, around, chances
 
     def _weight(self, vertices: int, used: int) -> np.ndarray:
         """float64 [MAX_EDGES + 1]: the probability of each single set of k edges around ``used`` given ones."""

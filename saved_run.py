@@ -11,7 +11,7 @@ import math
 import re
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
 
 SUMMARY = "summary.json"
+STORE = "trainings.sqlite"  # the store of trainings that none was named for
 WAITS = 0.0, 0.1, 0.4  # seconds between attempts to read a folder in which a search is saving
 LARGEST_MAIN = 16 << 20  # bytes of ``search`` and summary.json, which at most hold every cell of the table
 LARGEST_FILE = 256 << 20  # of another file; a tree of a million nodes has 90 MB, and reading it takes ten times that
@@ -75,6 +76,12 @@ class Run:
         The samples that were better than all before; None where neither the save nor a summary has them.
     table : str
         What the accuracies come from, in words.
+    failed : list of int
+        Cells whose training has failed, by their indices.
+    fingerprint : str
+        SHA-256 of what decides about accuracies.
+    store : str
+        The name of the file of trainings.
     """
 
     states: list[State]
@@ -88,6 +95,9 @@ class Run:
     samples: list[int]
     bests: list[Best] | None
     table: str
+    failed: list[int] = field(default_factory=list)
+    fingerprint: str = ""
+    store: str = STORE
 
     @property
     def guided(self) -> bool:
@@ -227,12 +237,28 @@ def parse_run(main: dict, files: dict[str, bytes], summary: dict) -> Run:
     operations, edges, accuracies = checkpoint.columns(files["dangling_nodes"], "operations", "edges", "value")
     ends = checkpoint.states(operations, edges, [True] * len(edges), generator)
     dangling = dict(zip(ends, checkpoint.numbers(accuracies, float, 0, 1, "value")))
-    samples = checkpoint.numbers(main["samples"], int, 0, cells.cell_count() - 1, "samples")
+    samples, failed = (parse_indices(main, name) for name in ("samples", "failed"))
     outcome = "not ended" if main["outcome"] is None else text(main["outcome"], "outcome")
     summary = summary if is_of(summary, main, len(states)) else {}
     bests = parse_bests(main, summary, len(states))
     arrays = np.array([-1, *parent[1:]]), np.array(visits), np.array(value), np.array(closed)
-    return Run(states, *arrays, dangling, settings, outcome, samples, bests, describe_table(summary))
+    known = dangling, settings, outcome, samples, bests, describe_table(summary)
+    return Run(states, *arrays, *known, failed, printable(main["settings"].get("table"), 80), store_of(summary))
+
+
+def parse_indices(main: dict, name: str) -> list[int]:
+    """Cells by their indices; older versions did not save those that failed."""
+    found = main.get(name, []) if name == "failed" else main[name]
+    return checkpoint.numbers(found, int, 0, cells.cell_count() - 1, name)
+
+
+def store_of(summary: dict) -> str:
+    """The name of the store of trainings, which is looked for in the folder of the run and nowhere else."""
+    training = summary.get("training", {})
+    path = training["store"] if training else STORE
+    if type(path) is not str or not path.isprintable():
+        raise ValueError(f"{SUMMARY}: store")
+    return Path(path).name
 
 
 def parse_settings(saved: dict) -> dict:

@@ -1,31 +1,74 @@
 """One tree search with all that belongs to it: who answers, the method, the loop; saved, and resumed bit for bit."""
 
 import math
-from typing import Callable
+from typing import Callable, Protocol
 
 import checkpoint
-from driver import Driver, Outcome
+from arch_generator import arch_generator
+from driver import Driver, Outcome, Trainer
+from history import History
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
 from method import Announce, TreeMethod, silently
-from net_training import NetTrainer
 from options import SearchOptions, to_dict
+from space import Space
+
+
+class SearchTrainer(Trainer, Protocol):
+    """Whoever answers a search: a table (``net_training.NetTrainer``) or trainings (``cell_trainer.CellTrainer``).
+
+    Attributes
+    ----------
+    space, generator, lookup : Space, arch_generator, str
+        Which cells there are, their limits, and how they are told apart.
+    metric : str
+        What the answers are: ``test`` or ``valid`` accuracy.
+    target_accuracy : float or None
+        What ends the search, if anything does.
+    """
+
+    space: Space
+    generator: arch_generator
+    lookup: str
+    metric: str
+    target_accuracy: float | None
+
+    def accuracies_of(self, samples: list[int]) -> dict[int, float]:
+        """The accuracies of the unique samples of a saved search; ValueError or InputError where they cannot be so."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides about the answers."""
+
+    def describe(self) -> str:
+        """What answers, for the banner."""
+
+    def goal(self) -> list[str]:
+        """What ends the search, for the banner."""
+
+    def status(self, history: History, samples: int | None) -> str:
+        """For the progress line."""
+
+    def details(self, history: History) -> dict:
+        """For summary.json."""
+
+    def closing_lines(self, history: History) -> list[str]:
+        """For the end."""
 
 
 class Search:
-    """A search of a table.
+    """A search with all that belongs to it.
 
     Parameters
     ----------
-    trainer : NetTrainer
-        What answers.
+    trainer : SearchTrainer
+        Who answers.
     method_class : type of TreeMethod
     seed : int
     options : SearchOptions
     announce : callable
         Told what is about to be done when that takes a while.
     target_accuracy : float, optional
-        What ends the search, if not the best cell of the table.
+        What ends the search, if not the trainer's.
 
     Attributes
     ----------
@@ -36,7 +79,7 @@ class Search:
 
     def __init__(
         self,
-        trainer: NetTrainer,
+        trainer: SearchTrainer,
         method_class: type[TreeMethod],
         seed: int,
         options: SearchOptions,
@@ -54,10 +97,11 @@ class Search:
         self, samples: int | None = None, patience: float = math.inf, report: Callable[[], None] = lambda: None
     ) -> Outcome:
         """Search until something ends it; see ``Driver.run``."""
+        nodes_at_best, best_trace = self._nodes_at_best, self.history.best_trace
 
         def note_and_report() -> None:
-            while len(self._nodes_at_best) < len(self.history.best_trace):
-                self._nodes_at_best.append(len(self.method.tree))
+            while len(nodes_at_best) < len(best_trace):
+                nodes_at_best.append(len(self.method.tree))
             report()
 
         return self._driver.run(samples, patience, note_and_report)

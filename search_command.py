@@ -9,34 +9,43 @@ import os
 import random
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Iterator
 
 from tqdm import tqdm
 
 import checkpoint
+import training_options
 from arch_generator import arch_generator
-from method import TreeMethod
+from method import TreeMethod, silently
 from nasbench_dataset import InputError, command
-from nasbench_dataset.convert import open_table
+from nasbench_dataset.opening import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
 from nasbench_dataset.signals import catch_signals
-from nasbench_dataset.table import METRICS, Table, default_path
+from nasbench_dataset.table import METRICS, default_path
 from net_training import NetTrainer
 from options import Options, add_options, from_arguments
-from search import Search
-from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES, result_files, summarise, summary_file
+from search import Search, SearchTrainer
+from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES
+from search_results import check_results, result_files, summarise, summary_file
 from space import LOOKUPS
 
 PATIENCE = 100_000  # episodes without a new sample after which a search counts as stalled
-PROGRESS_SECONDS = 0.2  # between two updates of the progress line
+PROGRESS_SECONDS = 0.2, 10.0  # between two updates of the progress line on a terminal, and elsewhere: in a log
 OUTCOMES = {
     "found": "the target was found",
     "samples": "the wanted number of samples was reached before the target",
     "exhausted": "EXHAUSTED: every state is closed, the target was not found",
     "stalled": "STALLED: no new sample for --patience episodes, the target was not found",
     "interrupted": "interrupted by the user before the target was found",
+}
+WITHOUT_TARGET = {
+    "samples": "the wanted number of samples was reached",
+    "exhausted": "EXHAUSTED: every state is closed",
+    "stalled": "STALLED: no new sample for --patience episodes",
+    "interrupted": "interrupted by the user",
 }
 
 
@@ -45,6 +54,7 @@ def build_parser(description: str, options: Options) -> command.Parser:
     parser = command.Parser(description=description)
     add_space_options(parser.add_argument_group("what is searched"))
     add_options(parser.add_argument_group("how it is searched"), options)
+    training_options.add_options(parser)
     add_run_options(parser.add_argument_group("until when, and where it is kept"))
     return parser
 
@@ -61,10 +71,11 @@ def add_space_options(group: argparse._ArgumentGroup) -> None:
         help="a table made by nasbench_dataset.convert, or the original's JSON; without it"
         " nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate",
     )  # fmt: skip
-    group.add_argument("--metric", choices=METRICS, default="test", help="the accuracy to search with")
+    group.add_argument("--metric", choices=METRICS, help="the accuracy to search with; test, with --train valid")
     group.add_argument(
-        "--lookup", choices=LOOKUPS, default="exact",
-        help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling",
+        "--lookup", choices=LOOKUPS,
+        help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling; exact, with"
+        " --train isomorphic",
     )  # fmt: skip
 
 
@@ -83,7 +94,7 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
         "--out", type=command.path, default=Path("results"), metavar="DIR",
         help="where the results go, and the search itself, to be resumed",
     )  # fmt: skip
-    group.add_argument("--resume", action="store_true", help="go on with the search saved in --out")
+    group.add_argument("--resume", action="store_true", help="go on with the search saved in --out, if any")
     group.add_argument(
         "--save-every", type=command.number(0), metavar="SECONDS",
         help="save so often; without it as often as 5 %% of the time allow, the save at the end counted",
@@ -106,13 +117,10 @@ def run_command(arguments: argparse.Namespace, method_class: type[TreeMethod], o
     InputError
         If the search cannot begin, or its results could not be written; then its outcome has been told.
     """
-    arguments.dataset = arguments.dataset or default_path()
-    table = open_table(arguments.dataset)
     generator = arch_generator(arguments.max_nodes, arguments.max_edges)
-    trainer = NetTrainer(table, generator, arguments.metric, arguments.lookup)
-    prepare_folder(arguments)
     progress = Progress(arguments.samples, arguments.quiet)
-    with checkpoint.Checkpoint(arguments.out, arguments.save_every) as saves:
+    with ExitStack() as stack:
+        saves, trainer = open_trainer(arguments, generator, stack)
         saved = saved_search(saves, arguments)
         seed = choose_seed(arguments, saved)
         search = Search(trainer, method_class, seed, from_arguments(options, arguments), progress.announce)
@@ -121,28 +129,51 @@ def run_command(arguments: argparse.Namespace, method_class: type[TreeMethod], o
             saver.restore(*saved)
         stop_when_asked(search, arguments.quiet)
         if not arguments.quiet:
-            print(banner(search, table, resumed=saved is not None), flush=True)
+            print(banner(search, resumed=saved is not None), flush=True)
+            if arguments.resume and not saved:
+                print(f"begun    no search is saved in {printable(arguments.out)}, so this one begins", flush=True)
         with progress.of(search):
             outcome = search.run(arguments.samples, arguments.patience, lambda: (progress(), saver()))
         try:
             saver.finish(outcome.value)
         finally:  # where the results could not be written, the outcome is told nevertheless
             print(closing_words(saver, arguments.out), *search.method.closing_lines(), sep="\n", flush=True)
+        if outcome.finished and getattr(arguments, "keep_best", False):
+            print(training_options.keep_best(trainer, search.history, arguments.out))
     return 0 if outcome.finished else command.INTERRUPTED
+
+
+def open_trainer(
+    arguments: argparse.Namespace, generator: arch_generator, stack: ExitStack
+) -> tuple[checkpoint.Checkpoint, SearchTrainer]:
+    """Who answers, and the saves of the folder, which is made now; what can be wrong with the input is seen before."""
+    if training_options.wanted(arguments):
+        arguments.metric, arguments.lookup = "valid", arguments.lookup or "isomorphic"
+        data = training_options.load_for(arguments, generator)
+    else:
+        arguments.metric, arguments.lookup = arguments.metric or "test", arguments.lookup or "exact"
+        arguments.dataset = arguments.dataset or default_path()
+        trainer = NetTrainer(open_table(arguments.dataset), generator, arguments.metric, arguments.lookup)
+    prepare_folder(arguments)
+    saves = stack.enter_context(checkpoint.Checkpoint(arguments.out, arguments.save_every))
+    if hasattr(arguments, "train"):
+        warn = silently if arguments.quiet else partial(tqdm.write, file=sys.stderr)
+        trainer = stack.enter_context(training_options.training(arguments, data, generator, warn))
+        saves.save_soon()  # so that the seed is kept, which tells what trainings were made for
+    return saves, trainer
 
 
 def prepare_folder(arguments: argparse.Namespace) -> None:
     """Create the results folder and see that it can be written to, before a search is spent on it."""
     folder = arguments.out
     try:
-        if arguments.resume and not folder.exists():
-            raise nothing_saved(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "it cannot be written to")
         checkpoint.check_names(folder)
         with open(folder / TRACES, "a"):
             pass
+        check_results(folder)
     except OSError as error:
         raise InputError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
 
@@ -150,22 +181,18 @@ def prepare_folder(arguments: argparse.Namespace) -> None:
 def saved_search(saves: checkpoint.Checkpoint, arguments: argparse.Namespace) -> checkpoint.Saved | None:
     """What is to be resumed; a search that could be resumed is not begun anew by mistake.
 
-    One that has ended stays, whole, until a new one saves itself for the first time.
+    One that has ended stays, whole, until a new one saves itself for the first time. Where nothing is saved there is
+    nothing to be resumed and a search begins, so that whoever restarts a killed job needs one command line. A search
+    that trains is resumed by the command that began it: its trainings are in the store in any case.
     """
     saved = saves.load()
-    if arguments.resume:
-        if saved is None:
-            raise nothing_saved(arguments.out)
+    unfinished = saved is not None and saved[0].get("outcome") not in FINISHED
+    if arguments.resume or unfinished and hasattr(arguments, "train"):
         return saved
-    if saved is not None and saved[0].get("outcome") not in FINISHED:
+    if unfinished:
         where = f"an unfinished search is saved in --out {arguments.out}"
         raise InputError(f"{where}; add --resume, or choose another --out")
     return None
-
-
-def nothing_saved(folder: Path) -> InputError:
-    """The error for a folder in which there is nothing to be resumed."""
-    return InputError(f"no search is saved in --out {folder}; start one without --resume")
 
 
 def choose_seed(arguments: argparse.Namespace, saved: checkpoint.Saved | None) -> int:
@@ -283,19 +310,16 @@ class Saver:
         self.written = SUMMARY in names
 
 
-def banner(search: Search, table: Table, resumed: bool) -> str:
+def banner(search: Search, resumed: bool) -> str:
     """What is about to be searched, where, and for what."""
     trainer, history, method = search.trainer, search.history, search.method
     lines = [
-        f"table    {printable(table.describe())}",
+        trainer.describe(),
         f"domain   up to {trainer.generator.max_nodes} vertices and {trainer.generator.max_edges} edges,"
         f" {trainer.metric} accuracy, {trainer.lookup} lookup",
-        f"target   {trainer.target_accuracy:.7f}  {json.dumps(trainer.target.to_dict(), sort_keys=True)}",
+        *trainer.goal(),
         f"search   {method.name}, {search.options.in_words()}, seed {search.seed}",
     ]
-    if not trainer.target_is_listed:
-        words = "the listed target is not the best cell of this table here: the table's own best is the target"
-        lines.insert(3, f"         {words}")
     if resumed:
         counts = f"{history.unique_samples:,} unique samples, {method.episodes:,} episodes"
         lines.append(f"resumed  at {counts}, {len(method.tree):,} tree nodes")
@@ -322,6 +346,7 @@ class Progress:
 
     def __init__(self, samples: int | None, quiet: bool):
         self._samples, self._quiet, self._due = samples, quiet, 0.0
+        self._pause = PROGRESS_SECONDS[0 if sys.stderr.isatty() else 1]
         self._bar: tqdm | None = None
         self._search: Search | None = None
 
@@ -342,7 +367,7 @@ class Progress:
         """Update the line if it is time to."""
         now = time.monotonic()
         if now >= self._due:
-            self._due = now + PROGRESS_SECONDS
+            self._due = now + self._pause
             self._show()
 
     def announce(self, phase: str) -> None:
@@ -353,7 +378,8 @@ class Progress:
 
     def _show(self) -> None:
         history, method = self._search.history, self._search.method
-        status = f"best {history.best_accuracy:.7f}, {method.episodes:,} episodes{method.status()}"
+        answers = self._search.trainer.status(history, self._samples)
+        status = f"best {history.best_accuracy:.7f}, {method.episodes:,} episodes{method.status()}{answers}"
         self._bar.set_postfix_str(status, refresh=False)
         self._bar.update(history.unique_samples - self._bar.n)
 
@@ -364,11 +390,14 @@ def closing_words(saver: Saver, folder: Path) -> str:
     outcome = summary["outcome"]
     where = f"; results in {folder}/" if saver.written else ""
     advice = "; go on with --resume" if outcome == "interrupted" and not saves.problem else ""
+    trainer, history = saver.search.trainer, saver.search.history
+    meaning = OUTCOMES[outcome] if trainer.target_accuracy is not None else WITHOUT_TARGET[outcome]
     return (
-        f"{outcome}: {OUTCOMES[outcome]}\n"
+        f"{outcome}: {meaning}\n"
         f"best {summary['best_accuracy']:.7f}  {json.dumps(summary['best_network'], sort_keys=True)}\n"
         f"{summary['unique_samples']:,} unique samples, {summary['lookups']:,} lookups,"
         f" {summary['episodes']:,} episodes, {summary['tree_nodes']:,} tree nodes, {summary['seconds']:.1f} s;"
         f" seed {summary['seed']}{where}\n"
-        f"{saves.describe()}{advice}"
+        + "".join(f"{line}\n" for line in trainer.closing_lines(history))
+        + f"{saves.describe()}{advice}"
     )

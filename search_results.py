@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Callable
 
-from checkpoint import LARGEST, RESULTS
+from checkpoint import RESULTS
 from driver import Outcome
 from nasbench_dataset.files import read_regular
 from nasbench_dataset.table import EMBEDDED
@@ -17,6 +17,7 @@ from options import to_dict
 from search import Search
 
 SUMMARY, TRACES, SUMMARIES = RESULTS
+LARGEST = 2**26  # bytes of a file of results; a finished search adds some thousand
 FINISHED = {outcome.value for outcome in Outcome if outcome.finished}  # a search that ends so gets its lines
 # What of a summary can differ between two ends of one search with equally many samples.
 INCIDENTAL = {
@@ -33,7 +34,7 @@ def summarise(search: Search, options, outcome: str, seconds: float) -> dict:
         "seed": search.seed,
         "max_nodes": trainer.generator.max_nodes,
         "max_edges": trainer.generator.max_edges,
-        "dataset": "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset),
+        "dataset": dataset_of(options),
         "metric": trainer.metric,
         "lookup": trainer.lookup,
         "cp": search.options.cp,
@@ -49,7 +50,15 @@ def summarise(search: Search, options, outcome: str, seconds: float) -> dict:
         "preset": options.preset,
         **to_dict(search.options),
         **method.details(),
+        **trainer.details(history),
     }
+
+
+def dataset_of(options) -> str:
+    """Where the accuracies of a search come from."""
+    if hasattr(options, "train"):
+        return f"trained on {options.train}"
+    return "embedded surrogate" if Path(options.dataset) == EMBEDDED else str(options.dataset)
 
 
 def result_files(folder: Path, summary: dict, reported: int | None) -> dict[str, bytes]:
@@ -71,30 +80,43 @@ def result_files(folder: Path, summary: dict, reported: int | None) -> dict[str,
     """
     if summary["outcome"] not in FINISHED:
         return {SUMMARY: summary_file(summary)}
-    traces, summaries = lines_of(folder / TRACES), lines_of(folder / SUMMARIES)
+    traces, summaries = (content_of(folder / name) for name in (TRACES, SUMMARIES))
     if reported is not None:
         trace = [pair for pair in summary["trace"] if pair[1] <= reported]
-        forget(traces, lambda text: text == line(trace))
-        forget(summaries, lambda text: is_summary(text, {**summary, "trace": trace, "unique_samples": reported}))
+        traces = without(traces, lambda text: text == line(trace))
+        then = {**summary, "trace": trace, "unique_samples": reported}
+        summaries = without(summaries, lambda text: is_summary(text, then))
     return {
-        TRACES: b"".join([*traces, line(summary["trace"])]),
-        SUMMARIES: b"".join([*summaries, line(summary)]),
+        TRACES: traces + line(summary["trace"]),
+        SUMMARIES: summaries + line(summary),
         SUMMARY: summary_file(summary),
     }
 
 
-def lines_of(path: Path) -> list[bytes]:
-    """The lines of a file, each with its end; none where it is not there."""
+def check_results(folder: Path) -> None:
+    """Raise an OSError where no line can be added to a file of results that is there, since it cannot be read."""
+    for name in (TRACES, SUMMARIES):
+        try:
+            content_of(folder / name)
+        except OSError as error:
+            raise OSError(error.errno, f"{name} there cannot be read ({error.strerror})") from error
+
+
+def content_of(path: Path) -> bytes:
+    """The lines of a file, the last one with its end, too; none where it is not there."""
     content = read_regular(path, LARGEST) if path.exists() else b""
-    return [text + b"\n" for text in content.removesuffix(b"\n").split(b"\n")] if content else []
+    return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
-def forget(lines: list[bytes], is_old: Callable[[bytes], bool]) -> None:
-    """Remove the last line that is old, if any is."""
-    for place in reversed(range(len(lines))):
-        if is_old(lines[place]):
-            del lines[place]
-            return
+def without(lines: bytes, is_old: Callable[[bytes], bool]) -> bytes:
+    """The lines without the last one that is old, if any is."""
+    end = len(lines)
+    while end:
+        start = lines.rfind(b"\n", 0, end - 1) + 1
+        if is_old(lines[start:end]):
+            return lines[:start] + lines[end:]
+        end = start
+    return lines
 
 
 def is_summary(text: bytes, summary: dict) -> bool:

@@ -153,9 +153,9 @@ class Space:
         """All graphs with one operation or one edge changed that stand for cells of the data set."""
         return [graph for graph in cells.neighbours(*graph) if self.has(self.cell(graph))]
 
-    def mutate(self, graph: Graph, rng: random.Random, mutate: Callable[..., Graph] = cells.mutate) -> Graph:
-        """What ``mutate(operations, edges, rng)`` makes of a graph, tried until that is in the data set."""
-        return self._drawn(lambda: mutate(*graph, rng), self.cell) or self._grown_cell(rng)
+    def mutate(self, graph: Graph, rng: random.Random, edge_chance: float | None = None) -> Graph:
+        """What ``cells.mutate`` makes of a graph, tried until that is in the data set."""
+        return self._drawn(lambda: cells.mutate(*graph, rng, edge_chance), self.cell) or self._grown_cell(rng)
 
     def grown(self, cell: Graph) -> Graph:
         """A graph that stands for a smaller cell: vertices without edges are put before the output."""

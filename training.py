@@ -4,6 +4,7 @@
 bit. It raises only for unusable input; a training that diverges, or runs out of memory or time, is a result, too.
 """
 
+import hashlib
 import math
 import platform
 import time
@@ -23,7 +24,7 @@ TRAINED, DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, CRASHED = OUTCOMES = (
     "diverged",
     "out of memory",
     "out of time",
-    "crashed",  # for whoever runs trainings in processes of their own; ``train`` gives the others
+    "crashed",  # whoever runs trainings in processes of their own says so; ``train`` gives the others
 )
 MOST_SEEDS = 2**31
 
@@ -81,6 +82,11 @@ def generators(cell: int, seed: int) -> tuple[np.random.Generator, np.random.Gen
     """The generators of the first weights and of the epochs; other cells and seeds have independent ones."""
     first, epochs = np.random.SeedSequence((seed, cell)).spawn(2)
     return np.random.default_rng(first), np.random.default_rng(epochs)
+
+
+def fingerprint(recipe: Recipe, data: str, seed: int) -> str:
+    """SHA-256 of what decides about the accuracies of all cells: recipe, digest of the data, seed."""
+    return hashlib.sha256(f"{recipe.canonical()} {data} {seed}".encode()).hexdigest()
 
 
 def stored(cell: Cell) -> tuple[int, Cell]:
@@ -171,6 +177,15 @@ def train(
         index, recipe, data.name, data.digest, seed, outcome, reason, tuple(valid), tuple(losses), test,
         time.perf_counter() - started, time.process_time() - cpu_started, parameter_count(form, shape),
         platform.node(), engine.device(),
+    )  # fmt: skip
+
+
+def crashed(cell: int, recipe: Recipe, data: Data, seed: int, reason: str, seconds: float) -> Training:
+    """What a training was, by the index of its cell, that ended together with the process it ran in."""
+    parameters = parameter_count(cells.cell(cell), recipe.shape(data.size, data.colours, data.classes))
+    return Training(
+        cell, recipe, data.name, data.digest, seed, CRASHED, printable(reason, 200), (), (), None,
+        seconds, 0.0, parameters, platform.node(), "unknown",
     )  # fmt: skip
 
 

@@ -83,6 +83,8 @@ def load(name: str) -> Data:
     InputError
         If they cannot be had, or are not images and labels as described above.
     """
+    if not name.strip():
+        raise InputError("no data are named; name digits, noisy-digits, cifar10 or an .npz file")
     known = {"digits": _digits, "noisy-digits": lambda: _digits(NOISE), "cifar10": _cifar10}
     return known[name]() if name in known else _from_file(Path(name))
 

@@ -107,7 +107,6 @@ class Run:
         return cell_network.get_weights(self.model)
 
 
-
 def device() -> str:
     """What it computes on, in words."""
     from meta_dnn import device

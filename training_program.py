@@ -1,6 +1,10 @@
 """Trainings by the one compiled program (``cell_program``): the engine ``program`` of a recipe."""
 
+import hashlib
+import os
+import platform
 from functools import lru_cache
+from pathlib import Path
 from typing import Callable, Iterator
 
 import jax
@@ -11,6 +15,32 @@ from cell_layers import Cell, NetworkShape, Weights, initial_weights
 from cell_program import Images, Order, Program
 from training_recipe import Epoch, Generators, Recipe
 from training_data import Data, Part
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"  # JAX's own name; empty: no cache
+
+
+def remember_compiled(environment: dict[str, str] = os.environ) -> None:
+    """Have JAX keep what it compiles in the user's cache, so that a program is compiled once on a machine.
+
+    What is compiled for one processor may not run on another, so each kind of processor has a folder.
+    """
+    folder = environment.get(CACHE)
+    if folder is None:
+        caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = str(caches / "alphax-nasbench101" / f"jax-{jax.__version__}-{processor()}")
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def processor() -> str:
+    """The kind of this processor, in 12 letters."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else [platform.processor()]
+    kind = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))} or lines[:1])
+    return hashlib.sha256(repr((platform.machine(), kind)).encode()).hexdigest()[:12]
+
+
+remember_compiled()
 
 
 def program_for(vertices: int, shape: NetworkShape, recipe: Recipe, images: int) -> Program:
@@ -108,7 +138,6 @@ class Run:
     def weights(self) -> Weights:
         """The weights as they are now."""
         return cell_program.weights_of(self.state, self.first_weights)
-
 
 
 def device() -> str:

@@ -181,26 +181,30 @@ _HELP = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command ``--recipe small|paper`` and one option for every field of a recipe."""
-    group = parser.add_argument_group("training", "how networks are trained; what is not given is as in --recipe")
-    group.add_argument("--recipe", choices=PRESETS, default="small", help="for small images, or as in NAS-Bench-101")
+def add_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
+    """Give a command ``--recipe small|paper`` and one option for every field of a recipe, each after a prefix."""
+    flag = f"--{prefix.replace('_', '-')}"
+    hidden = argparse.SUPPRESS  # so that help shows no "None", and what was given can be told
+    words = "small: for small images, or paper: as in NAS-Bench-101"
+    group.add_argument(f"{flag}recipe", choices=PRESETS, default=hidden, help=words)
     for field in fields(Recipe):
-        name, default = "--" + field.name.replace("_", "-"), argparse.SUPPRESS  # so that help shows no "None"
+        name = flag + field.name.replace("_", "-")
         if field.name == "flip":
-            group.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=_HELP[field.name])
+            group.add_argument(name, action=argparse.BooleanOptionalAction, default=hidden, help=_HELP[field.name])
         else:
             kind = type(field.default)
-            group.add_argument(name, type=kind, metavar=kind.__name__.upper(), default=default, help=_HELP[field.name])
+            metavar = {int: "N", float: "X", str: "NAME"}[kind]
+            group.add_argument(name, type=kind, metavar=metavar, default=hidden, help=_HELP[field.name])
 
 
-def from_options(options: argparse.Namespace) -> Recipe:
-    """The recipe that was asked for by the options of ``add_options``.
+def from_options(options: argparse.Namespace, prefix: str = "") -> Recipe:
+    """The recipe that was asked for by the options of ``add_options``; ``small`` where none was named.
 
     Raises
     ------
     InputError
         If a value is out of its range.
     """
-    given = {field.name: getattr(options, field.name) for field in fields(Recipe) if hasattr(options, field.name)}
-    return replace(PRESETS[options.recipe], **given)
+    names = [field.name for field in fields(Recipe) if hasattr(options, prefix + field.name)]
+    given = {name: getattr(options, prefix + name) for name in names}
+    return replace(PRESETS[getattr(options, f"{prefix}recipe", "small")], **given)

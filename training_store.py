@@ -7,9 +7,11 @@ A file is trusted with nothing: its schema has to be exactly ours (so no trigger
 when it is read, against its checksum and for what a training can be. Nothing of it is executed.
 """
 
+import errno
 import hashlib
 import json
 import math
+import os
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,11 @@ from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
 from training_recipe import Recipe
 from training import MOST_SEEDS, OUTCOMES, TRAINED, Training, stored
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 APPLICATION, VERSION = 0x414C5058, 1  # "ALPX" in the header of the file, and the version of what is below
 BUSY_SECONDS = 60.0  # how long a writer waits for another one
@@ -51,9 +58,12 @@ class TrainingStore:
         a minute, or cannot be written. Nothing that was in it is lost then.
     """
 
-    def __init__(self, path: str | Path, busy_seconds: float = BUSY_SECONDS):
+    def __init__(self, path: str | Path, busy_seconds: float = BUSY_SECONDS, must_exist: bool = False):
         self.path = Path(path)
+        self._claims: int | None = None
         with self._told():
+            if must_exist and not self.path.exists():
+                raise InputError(f"there is no store of trainings {self.path}; name a file")
             if self.path.exists() and not self.path.is_file():
                 raise InputError(f"{self.path} is no regular file; name a file for the store of trainings")
             # absolute, since ":memory:" is no file to SQLite
@@ -115,15 +125,43 @@ class TrainingStore:
 
     def get(self, cell: Cell, recipe: Recipe, data: str, seed: int) -> Training | None:
         """The training of a cell (in any form) by a recipe on data of that digest with a seed, if it is there."""
-        where = (stored(cell)[0], recipe.canonical(), data, seed)
+        found = self.find(stored(cell)[0], recipe, data, seed)
+        return found and found[1]
+
+    def find(self, cell: int, recipe: Recipe, data: str, seed: int) -> tuple[int, Training] | None:
+        """The same by the cell's index, with its place in the order in which trainings came into the store."""
         with self._told():
             row = self.connection.execute(
-                f"SELECT {COLUMNS} FROM trainings WHERE cell = ? AND recipe = ? AND data = ? AND seed = ?", where
+                f"SELECT rowid, {COLUMNS} FROM trainings WHERE cell = ? AND recipe = ? AND data = ? AND seed = ?",
+                (cell, recipe.canonical(), data, seed),
             ).fetchone()
-        return None if row is None else self._training(row)
+        return None if row is None else (row[0], self._training(row[1:]))
+
+    def claim(self, cell: int, recipe: Recipe, data: str, seed: int) -> bool:
+        """Whether this process may make a training now; False while another process that claimed it is at it.
+
+        A claim is a lock of one byte of a file beside the store, so that it ends with its process, however that ends.
+        Locks do not hold between the threads of a process, nor on systems without them.
+        """
+        if fcntl is None:
+            return True
+        try:
+            if self._claims is None:
+                self._claims = os.open(f"{self.path}.claims", os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place_of_claim(cell, recipe, data, seed))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES) and self._claims is not None:
+                return False
+            raise InputError(f"cannot use {self.path}.claims: {error.strerror}; name another --store") from error
+        return True
+
+    def release(self, cell: int, recipe: Recipe, data: str, seed: int) -> None:
+        """Give a claim back."""
+        if self._claims is not None:
+            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _place_of_claim(cell, recipe, data, seed))
 
     def put(self, training: Training) -> None:
-        """Keep a training. One that is there already stays, unless it failed."""
+        """Keep a training. One that is there already stays, unless it failed; its place it keeps in any case."""
         operations, edges = cells.cell(training.cell)
         row = (
             training.cell, json.dumps(operations), edges, training.recipe.canonical(), training.data_name,
@@ -146,6 +184,12 @@ class TrainingStore:
             rows = self.connection.execute(f"SELECT {COLUMNS} FROM trainings ORDER BY cell, recipe, data, seed")
             yield from map(self._training, rows)
 
+    def in_order(self) -> Iterator[tuple[int, Training]]:
+        """All trainings in the order in which they came in, each with its place in it."""
+        with self._told():
+            rows = self.connection.execute(f"SELECT rowid, {COLUMNS} FROM trainings ORDER BY rowid")
+            yield from ((row[0], self._training(row[1:])) for row in rows)
+
     def __len__(self) -> int:
         with self._told():
             return self.connection.execute("SELECT count(*) FROM trainings").fetchone()[0]
@@ -158,6 +202,15 @@ class TrainingStore:
             )
             return set(rows)
 
+    def failed(self, recipe: Recipe, data: str, seed: int) -> set[int]:
+        """The cells, by index, whose training is there and has failed."""
+        with self._told():
+            rows = self.connection.execute(
+                "SELECT cell FROM trainings WHERE recipe = ? AND data = ? AND seed = ? AND outcome != ?",
+                (recipe.canonical(), data, seed, TRAINED),
+            )
+            return {cell for (cell,) in rows}
+
     def check(self) -> int:
         """See that the whole file is sound, and every training in it; returns how many there are."""
         with self._told():
@@ -166,8 +219,11 @@ class TrainingStore:
         return sum(1 for _ in self)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of all claims."""
         self.connection.close()
+        if self._claims is not None:
+            os.close(self._claims)
+            self._claims = None
 
     def __enter__(self) -> "TrainingStore":
         return self
@@ -187,6 +243,12 @@ class TrainingStore:
 
 
 _KINDS = (int, str, int, str, str, str, int, str, str, str, str, (float, type(None)), float, float, int, str, str, str)
+
+
+def _place_of_claim(cell: int, recipe: Recipe, data: str, seed: int) -> int:
+    """The byte that stands for a training, out of 2^62."""
+    digest = hashlib.sha256(f"{cell} {recipe.canonical()} {data} {seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
 
 
 def _checksum(row: tuple) -> str:

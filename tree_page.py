@@ -1,50 +1,51 @@
-"""The tree of a search as an interactive page; visualize.html is its template."""
+"""The page of a search: its tree as it grew, the best so far, the best cells, the trainings that failed."""
 
-import hashlib
-import html
-import json
-import re
-from base64 import b64encode
 from pathlib import Path
 
-from nasbench_dataset import InputError, cells
-from nasbench_dataset.files import write_atomically
+import page_template
+from nasbench_dataset import cells
+from sampled_cells import best_cells, best_cells_words, best_over_samples, best_over_time, failures
 from saved_run import Run
+from saved_trainings import Trained
 from tree_layout import Drawing
 from tree_pictures import BEST, BOXES, HIGH, LOW, PLAIN, caption, colour_limits, colour_scale
 
-TEMPLATE = Path(__file__).with_name("visualize.html")
+SCRIPTS = ["parts.js", "tree.js", "sections.js"]
 
 
-def write_page(run: Run, drawing: Drawing, folder: Path) -> Path:
-    """Write tree.html, with everything that it needs in it.
+def write_page(run: Run, drawing: Drawing, trainings: dict[int, Trained], folder: Path) -> Path:
+    """Write tree.html, with everything that it needs in it."""
+    data = {**page_data(run, drawing), "found": found(run, trainings)}
+    return page_template.write_page(folder / "tree.html", "run.html", SCRIPTS, data, caption(run, drawing))
 
-    Text of files reaches the page as escaped JSON and escaped HTML only, and the page allows no script but its own.
-    """
-    try:
-        template = TEMPLATE.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {TEMPLATE}, a part of this project: {error.strerror}") from error
-    (script,) = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
-    data = json.dumps(page_data(run, drawing), separators=(",", ":"))
-    for letter in "<>&":  # </script> in a string would end the data; in JSON only strings can have these
-        data = data.replace(letter, f"\\u{ord(letter):04x}")
-    content = {
-        "DATA": data,
-        "CAPTION": "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in caption(run, drawing)),
-        "HASH": b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+
+def found(run: Run, trainings: dict[int, Trained]) -> dict:
+    """What the sections below the tree show."""
+    over_time = best_over_time(run, trainings)
+    return {
+        "accuracy_is": f"{run.settings['metric']} accuracy",
+        "samples": len(run.samples),
+        "over_samples": best_over_samples(run),
+        "over_time": over_time,
+        "time_words": TIME if over_time else "",
+        "best_cells": best_cells(run, trainings),
+        "best_cells_words": best_cells_words(run, trainings),
+        "failed": len(run.failed),
+        "failures": failures(run, trainings),
     }
-    page = re.sub("@@([A-Z]+)@@", lambda match: content[match[1]], template)
-    path = folder / "tree.html"
-    write_atomically(path, page.encode())
-    return path
+
+
+TIME = (
+    "Seconds are those of the trainings, one after the other, failed ones included and compiling not; several at a time"
+    " take less by the clock, and one that was in the store before took none."
+)
 
 
 def page_data(run: Run, drawing: Drawing) -> dict:
     """What the page draws; lists have one entry for each drawn node."""
     states = [run.states[i] for i in drawing.drawn.tolist()]
     paths = [
-        {"label": "best path", "nodes": drawing.best, "colour": BEST, "dashes": []},
+        {"label": "best path", "nodes": drawing.best, "colour": BEST, "dashes": [], "is_best": True},
         {"label": "low-value path", "nodes": drawing.low, "colour": LOW, "dashes": [3, 3]},
         {"label": "high-value path", "nodes": drawing.high, "colour": HIGH, "dashes": [11, 3]},
     ]

@@ -141,7 +141,7 @@ def arcs(state: State) -> list[tuple[int, int, int]]:
     """The edges (x, y, side) of a cell whose vertices stand in a row.
 
     Side 0 is straight to the next vertex; 1 and -1 are arcs above and below, which touch no vertex. Each takes
-    the side where it crosses fewer others. (visualize.html does the same.)
+    the side where it crosses fewer others. (pages/tree.js does the same.)
     """
     result: list[tuple[int, int, int]] = []
     pairs = [(x, y) for x, y in cells.edge_pairs(state.vertices) if state.edges & cells.edge_bit(x, y)]

@@ -1,7 +1,8 @@
 """Pictures of a search: its tree, an interactive page of it, a single cell.
 
     python visualize.py results                 results/tree.png and results/tree.svg
-    python visualize.py results --html          results/tree.html, too: zoom, hover, step through the search
+    python visualize.py results --html          results/tree.html, too: the tree as it grew, what it found
+    python visualize.py comparison --html       comparison/comparison.html: the trials of compare.py
     python visualize.py results --cell best     results/cell.png and results/cell.svg: the best network
     python visualize.py --cell '{"adj_mat": [[0, 1], [0, 0]], "node_list": ["input", "output"]}'
 
@@ -20,16 +21,19 @@ if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not 
 from arch_generator import State
 from nasbench_dataset import InputError, command
 from nasbench_dataset.files import printable
+from saved_comparison import is_comparison, read_comparison
 from saved_run import best_sample, read_run
+from saved_trainings import read_trainings
 from tree_layout import MAX_DRAWN, MAX_IN_PAGE, arrange
 
 
 def build_parser() -> command.Parser:
     """The options of ``python visualize.py``."""
-    parser = command.Parser(description="Draw the tree of a search, or a single cell.")
+    parser = command.Parser(description="Draw the tree of a search, a comparison, or a single cell.")
     add = parser.add_argument
-    add("folder", nargs="?", type=path, default=Path("results"), metavar="DIR", help="the --out of a search")
-    add("--html", action="store_true", help="write tree.html, too: an interactive page")
+    what = "the --out of a search, or with --html of a comparison"
+    add("folder", nargs="?", type=path, default=Path("results"), metavar="DIR", help=what)
+    add("--html", action="store_true", help="write an interactive page, too: tree.html, or comparison.html")
     drawn = f"without it {MAX_DRAWN:,} in the picture, {MAX_IN_PAGE:,} in the page"
     most = f"at most so many nodes, those with most visits; {drawn}"
     add("--max-drawn", type=command.whole_number(20), metavar="N", help=most)
@@ -50,7 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``python visualize.py``; returns the exit status."""
     options = build_parser().parse_args(argv)
     out = options.out or options.folder
-    lines = draw_run(options, out) if options.cell is None else draw_one_cell(options.cell, options.folder, out)
+    if options.cell is not None:
+        lines = draw_one_cell(options.cell, options.folder, out)
+    elif is_comparison(options.folder):
+        lines = [draw_comparison(options, out)]
+    else:
+        lines = draw_run(options, out)
     print(*map(printable, lines), sep="\n")
     return 0
 
@@ -64,13 +73,26 @@ def draw_run(options: argparse.Namespace, out: Path) -> list[object]:
     from tree_pictures import caption, draw_tree, drawn_nodes
 
     run = read_run(options.folder)
+    trainings = read_trainings(run, options.folder) if options.html else {}
     make_folder(out)
     drawing = arrange(run, options.max_drawn or MAX_DRAWN)
     lines = [*draw_tree(run, drawing, out), *caption(run, drawing)]
     if options.html:
         drawing = arrange(run, options.max_drawn or MAX_IN_PAGE)
-        lines += [write_page(run, drawing, out), drawn_nodes(run, drawing)]
+        page = write_page(run, drawing, trainings, out)
+        lines += [page, drawn_nodes(run, drawing)]
     return lines
+
+
+def draw_comparison(options: argparse.Namespace, out: Path) -> Path:
+    """Write the page of a comparison; the file."""
+    from comparison_page import write_page
+
+    if not options.html:
+        raise InputError(f"{options.folder} is a comparison, whose pictures compare.py draws; add --html for a page")
+    comparison = read_comparison(options.folder)
+    make_folder(out)
+    return write_page(comparison, out)
 
 
 def draw_one_cell(wanted: str, folder: Path, out: Path) -> list[Path]:

@@ -57,7 +57,7 @@ def run_all(
         interrupted = _set_by_signals(backend)
         while waiting or running:
             while waiting and len(running) < at_once and not interrupted.is_set():
-                running.add(_submitted(submit, waiting.popleft()))
+                running.add(submitted(submit, waiting.popleft()))
             done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
                 keep(_returned(future, backend))
@@ -75,12 +75,13 @@ def _set_by_signals(backend: str) -> threading.Event:
     return interrupted
 
 
-def _submitted(submit: Callable[..., Future], arguments: tuple) -> Future:
+def submitted(submit: Callable[..., Future], arguments: tuple) -> Future:
+    """Call ``submit``, which may start a process; an InputError where none can be started."""
     try:
         with signals_left_to_this_process():
             return submit(*arguments)
     except OSError as error:
-        raise InputError(f"cannot start as many workers ({error.strerror}); choose fewer --jobs") from error
+        raise InputError(f"cannot start as many workers ({error.strerror}); choose fewer") from error
 
 
 def _returned(future: Future, backend: str) -> object:
@@ -91,7 +92,7 @@ def _returned(future: Future, backend: str) -> object:
         raise
     except (BrokenExecutor, MemoryError) as error:
         reason = "a worker was ended from outside, or there was not enough memory"
-        raise InputError(f"{reason}; finished trials are kept: start again, with fewer --jobs") from error
+        raise InputError(f"{reason}; what has ended is kept: start again, with fewer workers") from error
     except Exception as error:
         if backend == BACKENDS[0]:
             raise
@@ -114,7 +115,7 @@ def start_workers(
         with _processes(count) as pool:
             yield partial(pool.submit, function), 2 * count  # so that none waits for the next call
     elif backend == "dask":
-        with _dask_client(jobs, cluster) as client:
+        with dask_client(jobs, cluster) as client:
             yield partial(client.get_executor(pure=False).submit, function), jobs or ON_A_CLUSTER
     else:
         with _ray(jobs, cluster) as ray:
@@ -180,7 +181,8 @@ def processors() -> int:
 
 
 @contextmanager
-def _dask_client(jobs: int | None, cluster: str | None) -> Iterator:
+def dask_client(jobs: int | None, cluster: str | None) -> Iterator:
+    """A client of Dask: of a running cluster, or of one on this machine."""
     distributed = import_needed("distributed", "dask distributed")
     here = {"n_workers": jobs or processors(), "threads_per_worker": 1, "dashboard_address": None}
     try:

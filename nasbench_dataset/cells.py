@@ -108,14 +108,17 @@ def neighbours(operations: Operations, edges: int) -> list[tuple[Operations, int
     return changed + [(operations, edges ^ 1 << bit) for bit in range(vertices * (vertices - 1) // 2)]
 
 
-def mutate(operations: Operations, edges: int, rng: random.Random) -> tuple[Operations, int]:
+def mutate(
+    operations: Operations, edges: int, rng: random.Random, edge_chance: float | None = None
+) -> tuple[Operations, int]:
     """A graph with on average one operation and (v - 1) / 2 edges changed (Ying et al. 2019).
 
-    Each edge is flipped with probability 1 / v, each operation replaced with probability 1 / (v - 2).
+    Each edge is flipped with probability 1 / v, or another, each operation replaced with probability 1 / (v - 2).
     """
     vertices = len(operations) + 2
+    edge_chance = 1 / vertices if edge_chance is None else edge_chance
     for bit in range(vertices * (vertices - 1) // 2):
-        if rng.random() < 1 / vertices:
+        if rng.random() < edge_chance:
             edges ^= 1 << bit
     mutated = tuple(
         rng.choice([other for other in range(3) if other != o]) if rng.random() < 1 / len(operations) else o
@@ -267,6 +270,7 @@ def enumerate_codes(vertices: int) -> np.ndarray:
     return codes
 
 
+@lru_cache(maxsize=None)
 def first_index(vertices: int) -> int:
     """The index of the first cell with that many vertices; equally, the number of cells with fewer."""
     return sum(count for v, count in CELL_COUNTS.items() if v < vertices)
@@ -282,7 +286,7 @@ def index(operations: Operations, edges: int) -> int:
     codes = enumerate_codes(len(operations) + 2)
     code = edges * 3 ** len(operations) + operation_number(operations)
     position = int(codes.searchsorted(code))
-    if position == len(codes) or codes[position] != code:
+    if position == len(codes) or codes.item(position) != code:
         return NOT_A_CELL
     return first_index(len(operations) + 2) + position
 

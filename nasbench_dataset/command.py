@@ -75,6 +75,13 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def address(text: str) -> str:
+    """An argparse type: the address of a cluster."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the address is empty; give one, or leave the option out")
+    return text
+
+
 # --- what is printed, and the end -------------------------------------------------------------
 
 

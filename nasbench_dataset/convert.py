@@ -5,12 +5,15 @@ Supported sources, told apart by their content:
 - the files of NAS-Bench-101 itself, nasbench_only108.tfrecord and nasbench_full.tfrecord (official.py);
 - the pickles that NASLib and NASBenchAPI have made of them (pickled.py);
 - a numpy archive (archive.py);
-- the JSON file of the original AlphaX repository (original.py).
+- the JSON file of the original AlphaX repository (original.py);
+- a store of trainings that a search with --train, or measure_cells.py, has made (measured_table.py, outside of this
+  folder: this command is the only one here that knows of it).
 
 Where Python does not look into the current folder for packages (PYTHONSAFEPATH), ``python nasbench_dataset/convert.py
 SOURCE DEST`` does the same.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -21,6 +24,7 @@ if not __package__:  # run as a file: ``python nasbench_dataset/convert.py``, wh
 
 import numpy as np
 
+from measured_table import read_store
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.archive import read_npz
 from nasbench_dataset.files import printable
@@ -34,24 +38,10 @@ from nasbench_dataset.sources import format_of
 from nasbench_dataset.table import FORMAT, METRICS, Table, check_destination, load, save
 
 
-def open_table(path: str | Path) -> Table:
-    """The table in a file: one that ``convert`` has made, or a JSON file of the original.
-
-    Raises
-    ------
-    InputError
-        If it is neither, or damaged.
-    """
-    kind = format_of(path)
-    if kind in ("tfrecord", "npz"):
-        raise InputError(f"{path} is no table; make one of it with python -m nasbench_dataset.convert {path} DEST")
-    return read_json(path)[0] if kind == "json" else load(path)
-
-
 # --- every format alike -----------------------------------------------------------------------
 
 
-def read(path: str | Path, metric: str) -> tuple[Table, list[str]]:
+def read(path: str | Path, metric: str, group: int | None = None) -> tuple[Table, list[str]]:
     """Read a data set of any supported format.
 
     Parameters
@@ -59,6 +49,8 @@ def read(path: str | Path, metric: str) -> tuple[Table, list[str]]:
     path : path
     metric : str
         Which accuracy a JSON file holds.
+    group : int, optional
+        Which trainings of a store.
 
     Returns
     -------
@@ -68,6 +60,10 @@ def read(path: str | Path, metric: str) -> tuple[Table, list[str]]:
     """
     readers = {"tfrecord": _from_tfrecord, "npz": _from_npz, "pickle": _from_pickle}
     kind = format_of(path)
+    if group is not None and kind != "sqlite":
+        raise InputError(f"--group is for stores of trainings, and {path} is none: leave it out")
+    if kind == "sqlite":
+        return read_store(path, group)
     return _from_json(path, metric) if kind == "json" else readers[kind](path)
 
 
@@ -112,13 +108,15 @@ def _mean(path: str | Path, runs: Runs, source: str) -> Table:
         raise InputError(f"{path}: {error}; convert a file that has them") from error
 
 
-def best_cell(table: Table, metric: str) -> str:
-    """The best cell of a table by a metric, and whether it is the best published one."""
+def best_cell(table: Table, metric: str, published_data: bool = True) -> str:
+    """The best cell of a table by a metric, and for published data whether it is the best published one."""
     optimum = {"test": BEST[7], "valid": BEST[6]}[metric]
     values = table.columns[metric]
     best = int(np.nanargmax(values))
     published = getattr(optimum, metric)
-    if best != optimum.index:
+    if not published_data:
+        verdict = "trained here"
+    elif best != optimum.index:
         verdict = f"not the published optimum, which has {published}"
     elif abs(values[best] - published) > 1e-6:
         verdict = f"the published optimum, but there it has {published}"
@@ -138,26 +136,32 @@ def cells_by_vertices(table: Table, column: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run ``python -m nasbench_dataset.convert``; returns the exit status."""
     parser = command.Parser(prog="python -m nasbench_dataset.convert", description="Make a table from a data set.")
-    known = "nasbench_*.tfrecord, NASLib's or NASBenchAPI's pickle, .npz, or the original's JSON"
+    known = "nasbench_*.tfrecord, NASLib's or NASBenchAPI's pickle, .npz, the original's JSON, or a store of trainings"
     parser.add_argument("source", help=known)
     parser.add_argument("dest", help="the table to write")
     parser.add_argument("--metric", choices=METRICS, default="test", help="which accuracy a JSON file holds")
+    words = "which trainings of a store that has several kinds"
+    parser.add_argument("--group", type=command.whole_number(1), default=argparse.SUPPRESS, metavar="N", help=words)
     options = parser.parse_args(argv)
     check_destination(options.dest)  # before reading, which takes minutes
     if all(map(os.path.exists, (options.source, options.dest))) and os.path.samefile(options.source, options.dest):
         raise InputError(f"{options.dest} is the source itself, which the table would replace; name another file")
-    table, lines = read(options.source, options.metric)
+    table, lines = read(options.source, options.metric, getattr(options, "group", None))
+    published_data = format_of(options.source) != "sqlite"
     save(table, options.dest)
     table = load(options.dest)  # what is reported is what was written
-    for line in (f"{options.source}: {lines[0]}", *lines[1:], *summary(table), f"{options.dest}: {table.describe()}"):
+    found = summary(table, published_data)
+    for line in (f"{options.source}: {lines[0]}", *lines[1:], *found, f"{options.dest}: {table.describe()}"):
         print(printable(line))
     return 0
 
 
-def summary(table: Table) -> list[str]:
+def summary(table: Table, published_data: bool = True) -> list[str]:
     """How many cells each column has, and the best of them."""
     bests = [metric for metric in METRICS if not np.isnan(table.columns.get(metric, np.nan)).all()]
-    return [cells_by_vertices(table, name) for name in table.columns] + [best_cell(table, metric) for metric in bests]
+    return [cells_by_vertices(table, name) for name in table.columns] + [
+        best_cell(table, metric, published_data) for metric in bests
+    ]
 
 
 if __name__ == "__main__":

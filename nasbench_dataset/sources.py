@@ -43,7 +43,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def format_of(path: str | Path) -> str:
-    """``"tfrecord"``, ``"npz"``, ``"json"`` or ``"pickle"`` (whatever is none of the others), by the content.
+    """``tfrecord``, ``npz``, ``sqlite``, ``json`` or ``pickle`` (whatever is none of the others), by the content.
 
     Raises
     ------
@@ -60,6 +60,8 @@ def format_of(path: str | Path) -> str:
             raise InputError(f"{path} is compressed by {name}; unpack it first")
     if start.startswith((b"PK\3\4", b"PK\5\6")):  # as lengths of records these would be far too large
         return "npz"
+    if start.startswith(b"SQLite format 3\0"):
+        return "sqlite"
     if _looks_like_records(start):
         return "tfrecord"
     return "json" if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "pickle"

@@ -62,12 +62,13 @@ class Table:
     def describe(self) -> str:
         """One line: what kind of table, complete up to where, from where."""
         kind = "measured" if self.measured else "SURROGATE fitted to measurements, not NAS-Bench-101 itself"
-        parts = []
+        alike: dict[str, list[str]] = {}  # the names of the columns of which the same can be said
         for name in (name for name in self.columns if name in METRICS):
             full = self.complete_to(name)
             reach = f"complete up to {full} vertices" if full else "incomplete at every vertex count"
-            parts.append(f"{name}: {np.count_nonzero(~np.isnan(self.columns[name])):,} cells, {reach}")
-        if others := [name for name in self.columns if name not in METRICS]:
+            alike.setdefault(f"{np.count_nonzero(~np.isnan(self.columns[name])):,} cells, {reach}", []).append(name)
+        parts = [f"{', '.join(names)}: {reach}" for reach, names in alike.items()]
+        if others := [name for name in self.columns if name not in METRICS]:  # not unpacked for that
             parts.append(f"also {', '.join(others)}")
         return printable(f"{printable(self.source, 200)} ({kind}; {'; '.join(parts)})")
 

@@ -1,16 +1,18 @@
 """Attack every command of the project in every way that came to mind: ``python tests/attack.py``.
 
-Every command meets streams that are closed, full or gone; strange environments; signals at random moments; inputs that are
-damaged, swapped, huge, hostile or no files; and outputs that cannot be written. Each case runs in a folder of its own, and
-an independent judge (attack_judge.py) says what speaks against how it ended. A row of the table is an attack on a
-command; the exit status is 0 only where nothing was lost, no traceback was shown, no process was left behind, and no
-hostile byte was executed or printed.
+Every command meets streams that are closed, full or gone; strange environments; signals at random moments; inputs that
+are damaged, swapped, huge, hostile or no files; and outputs that cannot be written. Each case runs in a folder of its
+own, and an independent judge (attack_judge.py) says what speaks against how it ended. A row of the table is an attack
+on a command; the exit status is 0 only where nothing was lost, no traceback was shown, no process was left behind, and
+no hostile byte was executed or printed.
 
     python tests/attack.py --only 'compare.py . signals'      some of it: a regular expression over what --list prints
     python tests/attack.py --rounds 5                         fewer random moments
+    python tests/attack.py --rounds 5 --share 0.2             a fifth of it, drawn at random: some of each row
 """
 
 import argparse
+import random
 import re
 import sys
 import tempfile
@@ -76,17 +78,30 @@ def attack(cases: list[Case], jobs: int, folder: Path, keep: bool = False, verbo
     return report.failed
 
 
+def drawn(cases: list[Case], share: float, seed: int) -> list[Case]:
+    """That share of the cases of each row, at least one of each; the same for the same seed."""
+    rng = random.Random(seed)
+    rows: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        rows.setdefault((case.command.name, case.row), []).append(case)
+    return [case for row in rows.values() for case in rng.sample(row, max(1, round(share * len(row))))]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose name has this regular expression")
-    parser.add_argument("--rounds", type=int, default=50, help="random moments of a signal, for a command that is quick")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument(
+        "--rounds", type=int, default=50, help="random moments of a signal, for a command that is quick"
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the cases of each row, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, and of what is drawn")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--verbose", action="store_true", help="print every failure, with all reasons, at once")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what the cases leave, there")
     options = parser.parse_args()
     cases = [case for case in all_cases(options.rounds, options.seed) if re.search(options.only, case.name)]
+    cases = drawn(cases, options.share, options.seed)
     if options.list:
         print(*(case.name.encode("ascii", "backslashreplace").decode() for case in cases), sep="\n")
         return 0
@@ -98,7 +113,11 @@ def main() -> int:
         place = (options.keep or Path(folder)).resolve()
         failed = attack(cases, options.jobs, place, bool(options.keep), options.verbose)
     changed = judge.of_changes(project, judge.of_the_project(), lambda name: False)
-    print(*changed, f"{len(cases) - failed} of {len(cases)} cases went well, in {time.monotonic() - started:.0f} s", sep="\n")
+    print(
+        *changed,
+        f"{len(cases) - failed} of {len(cases)} cases went well, in {time.monotonic() - started:.0f} s",
+        sep="\n",
+    )
     return 1 if failed or changed else 0
 
 

@@ -181,6 +181,7 @@ def verdict(
     strike, streams = case.launch.strike, case.launch.streams
     printed_to = set(streams.values())
     kept = case.kept and ending.status == 2
+    at_once = case.hard or strike is not None and strike.again is not None  # a second Ctrl-C ends it at once
     reasons = [
         *judge.of_execution(place.folder),
         *judge.of_the_status(ending, case.expected, strike, lambda: not of_results(place, usual, ending)),
@@ -189,13 +190,12 @@ def verdict(
         *judge.of_control_characters(ending, bool(printed_to & {"terminal", "hung up"})),
         *judge.of_numbers(ending),
         *judge.of_costs(ending, usual.ending.memory + MEMORY),
-        *judge.of_changes(before, after, (lambda name: name == "out/.lock") if kept else place.own),
-        *judge.of_leftovers(place.folder, before, after, case.hard),
+        *judge.of_changes(before, after, (lambda name: judge.may_change(name, before)) if kept else place.own),
+        *judge.of_leftovers(place.folder, before, after, at_once),
         *judge.of_processes(ending),
     ]
     if ending.status is not None:
         reasons += judge.of_wholeness(place.out, before, case.hard)
-        at_once = case.hard or strike is not None and strike.again is not None  # a second Ctrl-C ends it at once
         reasons += judge.of_the_save(place.out, at_once or ending.status not in judge.STATUSES, before)
         reasons += of_the_earlier(place, before, after)
     unheard = streams.get("stdout") if place.command.outputs == () else None
@@ -205,8 +205,12 @@ def verdict(
 
 
 def of_the_earlier(place: Place, before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """A finished search that was in the folder is there, unless another one has been saved over it; its result stays."""
-    names = [name for name in before if name in place.command.inputs and name.startswith("out/") and before[name] != after.get(name)]
+    """A finished search that was in the folder is there, unless another has been saved over it; its result stays."""
+    names = [
+        name
+        for name in before
+        if name in place.command.inputs and name.startswith("out/") and before[name] != after.get(name)
+    ]
     if place.command.name != "MCTS.py over another" or not names:
         return []
     lost = [name for name in names if name not in after]

@@ -115,7 +115,8 @@ def swapped(world: World, example: str) -> Damage:
 
 
 OTHER_KINDS = {
-    "json": "tables/table.json", "pickle": "tables/table.pickle", "npz": "tables/cells.npz", "search": "searches/ended/search",
+    "json": "tables/table.json", "pickle": "tables/table.pickle", "npz": "tables/cells.npz",
+    "search": "searches/ended/search",
     "nodes": "searches/ended/nodes", "tfrecord": "tables/records.tfrecord", "naslib": "tables/naslib.pickle",
 }  # fmt: skip
 
@@ -164,7 +165,9 @@ JSON: dict[str, Damage] = {
     "jsonpickle that executes": in_jsonpickle,
     "nested lists": rewrite(lambda content, rng: b"[" * 1_000_000),
     "nested objects": rewrite(lambda content, rng: b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
-    "nested deeply inside": rewrite(lambda content, rng: content.rstrip()[:-1] + b',"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}"),
+    "nested deeply inside": rewrite(
+        lambda content, rng: content.rstrip()[:-1] + b',"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    ),
     "a list": rewrite(lambda content, rng: b"[" + content + b"]"),
     "null": rewrite(lambda content, rng: b"null"),
     "twice": rewrite(lambda content, rng: content + content),
@@ -256,15 +259,23 @@ PICKLE: dict[str, Damage] = {
 TABLE: dict[str, Damage] = {
     "a hostile source": in_a_pickle(lambda table: {**table, "source": NASTY}),
     "a long source": in_a_pickle(lambda table: {**table, "source": "x" * 1_000_000}),
-    "hostile columns": in_a_pickle(lambda table: {**table, "columns": {**table["columns"], NASTY: table["columns"]["test"]}}),
+    "hostile columns": in_a_pickle(
+        lambda table: {**table, "columns": {**table["columns"], NASTY: table["columns"]["test"]}}
+    ),
     "no columns": in_a_pickle(lambda table: {**table, "columns": {}}),
     "a source that is none": in_a_pickle(lambda table: {**table, "source": 10**5_000}),
     "columns that are none": in_a_pickle(lambda table: {**table, "columns": {"test": {"values": [[NASTY]]}}}),
 }
 NASLIB: dict[str, Damage] = {
     "hostile keys in it": in_a_pickle(lambda runs: {NASTY + key: NASTY for key in runs}),
-    "hostile operations": in_a_pickle(lambda runs: {key: ({**a, "module_operations": [NASTY] * len(a["module_adjacency"])}, b) for key, (a, b) in runs.items()}),
-    "hostile budgets": in_a_pickle(lambda runs: {key: (a, {NASTY: list(b.values())[0], 10**5_000: []}) for key, (a, b) in runs.items()}),
+    "hostile operations": in_a_pickle(
+        lambda runs: {
+            key: ({**a, "module_operations": [NASTY] * len(a["module_adjacency"])}, b) for key, (a, b) in runs.items()
+        }
+    ),
+    "hostile budgets": in_a_pickle(
+        lambda runs: {key: (a, {NASTY: list(b.values())[0], 10**5_000: []}) for key, (a, b) in runs.items()}
+    ),
 }  # fmt: skip
 
 
@@ -309,7 +320,9 @@ def _all(value: Callable[[np.ndarray], np.ndarray]) -> Damage:
 
 
 NPZ: dict[str, Damage] = {
-    "objects that execute": archive(lambda path, arrays: {name: np.array([Evil(canary(path))], object) for name in arrays}),
+    "objects that execute": archive(
+        lambda path, arrays: {name: np.array([Evil(canary(path))], object) for name in arrays}
+    ),
     "arrays of hostile text": _all(lambda array: np.array(NASTY[:30])),
     "no arrays": archive(lambda path, arrays: {}),
     "arrays without a number": _all(lambda array: array[..., :0] if array.ndim else array),
@@ -320,7 +333,13 @@ NPZ: dict[str, Damage] = {
     "shapes of 10^15": _declaring("(1000000000000000,)"),
     "shapes of -1": _declaring("(-1,)"),
     "shapes that are code": _declaring("(__import__('os').getpid(),)"),
-    "a bomb": archive(lambda path, arrays: {name: np.zeros((100_000_000,), array.dtype if array.dtype.kind in "iuf" else "f8") for name, array in arrays.items()}, compressed=True),
+    "a bomb": archive(
+        lambda path, arrays: {
+            name: np.zeros((100_000_000,), array.dtype if array.dtype.kind in "iuf" else "f8")
+            for name, array in arrays.items()
+        },
+        compressed=True,
+    ),
     "a hostile member": _member(f"../../EXECUTED{NASTY[:9]}.npy", b"x"),
 }  # fmt: skip
 
@@ -342,7 +361,9 @@ TFRECORD: dict[str, Damage] = {
     "records of no text": _records(bytes(range(256))),
     "records that are nested": _records(b"[" * 100_000),
     "records of large numbers": _records(b'["a", ' + b"9" * 5_000 + b', "0", "input", ""]'),
-    "records in the wrong order": rewrite(lambda content, rng: content[len(content) // 2 :] + content[: len(content) // 2]),
+    "records in the wrong order": rewrite(
+        lambda content, rng: content[len(content) // 2 :] + content[: len(content) // 2]
+    ),
 }
 
 
@@ -403,9 +424,22 @@ def keras_with_lambda(path: Path, rng: random.Random) -> None:
     from base64 import b64encode
 
     code = compile(f"open({str(canary(path))!r}, 'w')", "evil", "eval")
-    function = {"class_name": "__lambda__", "config": {"code": b64encode(marshal.dumps(code)).decode(), "defaults": None, "closure": None}}
-    layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "x", "function": function}, "registered_name": None}
-    config = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": [layer]}, "registered_name": None}
+    function = {
+        "class_name": "__lambda__",
+        "config": {"code": b64encode(marshal.dumps(code)).decode(), "defaults": None, "closure": None},
+    }
+    layer = {
+        "module": "keras.layers",
+        "class_name": "Lambda",
+        "config": {"name": "x", "function": function},
+        "registered_name": None,
+    }
+    config = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "s", "layers": [layer]},
+        "registered_name": None,
+    }
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("config.json", json.dumps(config))
         file.writestr("metadata.json", json.dumps({"keras_version": "3.15.1"}))
@@ -421,6 +455,7 @@ WEIGHTS: dict[str, Damage] = {
     "arrays of 4 TB": _instead_of_arrays(_enormous),
     "a Keras model with code": keras_with_lambda,
 }
+
 
 def torch_pickle(make: Callable[[Path], bytes]) -> Damage:
     """The damage to the pickle inside what torch.save wrote."""
@@ -459,6 +494,7 @@ TORCH: dict[str, Damage] = {
 }
 SAVE = {f"sealed: {name}": behind_a_seal(damage) for name, damage in JSON.items() if "MB" not in name}
 DAMAGES = {  # by the kind of a file, what fits it beside what fits any
-    "table": PICKLE | TABLE, "json": JSON, "naslib": PICKLE | NASLIB, "api": PICKLE, "npz": NPZ, "tfrecord": TFRECORD, "save": SAVE,
+    "table": PICKLE | TABLE, "json": JSON, "naslib": PICKLE | NASLIB, "api": PICKLE, "npz": NPZ,
+    "tfrecord": TFRECORD, "save": SAVE,
     "search": JSON | SEALED, "summary": JSON, "arrays": NPZ, "weights": WEIGHTS, "torch": TORCH | PICKLE,
 }  # fmt: skip

@@ -20,24 +20,27 @@ import numpy as np
 import checkpoint
 from attack_launch import Ending, Strike
 from nasbench_dataset.table import load
+from training_store import TrainingStore
 
 ROOT = Path(__file__).parents[1]
 STATUSES = {0, 2, 130}
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LARGE = 8_000_000  # bytes; larger files are told by size and time instead of their content
 TEMPORARY = re.compile(r"^\..+\..{8}$|^\.part-|\.new$")  # of write_atomically, of replacing, of a save
-OWN = {".lock"}  # stays by design
+NOTHING = hashlib.sha256().hexdigest()  # the fingerprint of an empty file
 SCRIPT = "<script>alert(1)"  # part of every hostile text
 
 
 # --- what it printed --------------------------------------------------------------------------
 
 
-def of_the_status(ending: Ending, expected: Iterable[int], strike: Strike | None, done: Callable[[], bool]) -> list[str]:
+def of_the_status(
+    ending: Ending, expected: Iterable[int], strike: Strike | None, done: Callable[[], bool]
+) -> list[str]:
     """The status is one of the project's, and as the case expects.
 
-    A signal may end a command by itself only before the command has shown life, and after all is done, when Python itself
-    does not listen; the second one at any time, and so may one that cannot be caught.
+    A signal may end a command by itself only before the command has shown life, and after all is done, when Python
+    itself does not listen; the second one at any time, and so may one that cannot be caught.
     """
     if ending.status is None:
         return [ending.stopped]
@@ -45,7 +48,9 @@ def of_the_status(ending: Ending, expected: Iterable[int], strike: Strike | None
     if strike is not None and ending.status == -strike.number:
         uncaught = strike.number not in INTERRUPTS or strike.again is not None
         allowed |= {ending.status} if uncaught or ending.struck == "early" or done() else set()
-    return [] if ending.status in allowed else [f"status {ending.status}, not {sorted(allowed)}: {last_line(ending.err)}"]
+    return (
+        [] if ending.status in allowed else [f"status {ending.status}, not {sorted(allowed)}: {last_line(ending.err)}"]
+    )
 
 
 def last_line(text: str) -> str:
@@ -65,19 +70,27 @@ def of_tracebacks(ending: Ending) -> list[str]:
 def frames_of_ours(text: str) -> list[str]:
     """The files of the project in a traceback."""
     files = re.findall(r'File "([^"]+)"', text)
-    return [file for file in files if (ROOT / file).is_relative_to(ROOT) and not re.search(r"site-packages|lib/python|<", file)]
+    return [
+        file
+        for file in files
+        if (ROOT / file).is_relative_to(ROOT) and not re.search(r"site-packages|lib/python|<", file)
+    ]
 
 
 def of_lines(ending: Ending, most: int) -> list[str]:
     """At most so many lines on stderr for the status 2, and at least one where stderr was at hand."""
     lines = [line for line in ending.err.split("\n") if line.rpartition("\r")[2].strip()]
-    return [f"{len(lines)} lines on stderr: {last_line(ending.err)}"] if ending.status == 2 and len(lines) > most else []
+    return (
+        [f"{len(lines)} lines on stderr: {last_line(ending.err)}"] if ending.status == 2 and len(lines) > most else []
+    )
 
 
 def of_control_characters(ending: Ending, terminal: bool) -> list[str]:
     """Nothing that steers a terminal, unless to one, where progress lines move up."""
     text = re.sub(r"\x1b\[A", "", ending.printed) if terminal else ending.printed
-    strange = sorted({c for c in text if not c.isprintable() and c not in "\n\r\t" and c != "\N{REPLACEMENT CHARACTER}"})
+    strange = sorted(
+        {c for c in text if not c.isprintable() and c not in "\n\r\t" and c != "\N{REPLACEMENT CHARACTER}"}
+    )
     return [f"printed {ascii(''.join(strange))[:60]}"] if strange else []
 
 
@@ -123,6 +136,11 @@ def of_changes(before: dict[str, str], after: dict[str, str], own: Callable[[str
     return [f"lost or changed: {', '.join(lost)[:120]}"] if lost else []
 
 
+def may_change(name: str, before: dict[str, str]) -> bool:
+    """Whether a file may be another one even where the command refused to work: it is a lock, or held nothing."""
+    return name == "out/.lock" or before[name] == NOTHING
+
+
 def of_leftovers(place: Path, before: dict[str, str], after: dict[str, str], hard: bool) -> list[str]:
     """No temporary file is left, unless nothing could be tidied up any more.
 
@@ -162,10 +180,10 @@ def opens(path: Path) -> None:
     """Read an output of the project whole; raises something where it is damaged."""
     kind = path.suffix if not path.name.startswith(".") else ""
     reader = READERS.get(kind)
-    if path.name == "result.txt":
+    if path.name in ("result.txt", "results.jsonl"):  # lines before the last one can be whatever the user has put there
         content = path.read_bytes()
         assert not content or content.endswith(b"\n"), "its last line is not ended"
-        json.loads(content.splitlines()[-1] if content else b"0")
+        json.loads(content.splitlines()[-1] if content else b"0", parse_constant=_no_constant)
     elif reader is not None and not TEMPORARY.search(path.name):
         reader(path)
 
@@ -205,6 +223,11 @@ def _no_constant(word: str) -> None:
     raise ValueError(f"it holds {word}")
 
 
+def _store(path: Path) -> None:
+    with TrainingStore(path) as store:
+        store.check()
+
+
 READERS = {
     ".json": lambda path: json.loads(path.read_bytes(), parse_constant=_no_constant),
     ".png": _picture,
@@ -214,6 +237,7 @@ READERS = {
     ".npz": _archive,
     ".h5": _weights,
     ".pickle": load,
+    ".sqlite": _store,
 }
 
 

@@ -15,6 +15,7 @@ from typing import Callable
 from attack_cases import BALLAST, EITHER, FINE, REFUSED, Case, Place
 from attack_files import ANY, DAMAGES, NASTY, OTHER_KINDS, UNREADABLE, flipped, rewrite, swapped
 from attack_launch import STREAMS, Launch, Strike
+from attack_store import STORE
 from attack_world import COMMANDS, ROOT, Command
 
 ENDED = frozenset({0, 130})
@@ -28,7 +29,10 @@ def _streams(command: Command) -> Iterator[Case]:
     kinds += [({"stdout": kind}, f"stdout's reader {words}") for kind, words in _READERS.items()]
     kinds += [({"stderr": kind}, f"stderr's reader {words}") for kind, words in _READERS.items()]
     kinds += [({name: "closed" for name in STREAMS}, "all closed"), ({"stdout": "full", "stderr": "full"}, "both full")]
-    kinds += [({"stdout": "gone", "stderr": "gone"}, "both readers gone"), (dict.fromkeys(STREAMS, "terminal"), "a terminal")]
+    kinds += [
+        ({"stdout": "gone", "stderr": "gone"}, "both readers gone"),
+        (dict.fromkeys(STREAMS, "terminal"), "a terminal"),
+    ]
     kinds += [(dict.fromkeys(STREAMS, "hung up"), "a terminal that hangs up")]
     for streams, row in kinds:
         fails = "full" in streams.values() or "hung up" in streams.values()
@@ -59,7 +63,10 @@ _ENVIRONMENTS: dict[str, tuple[Launch, bool]] = {  # and whether commands with K
     "COLUMNS no number": (Launch({"COLUMNS": "x"}), False),
     "PATH empty": (Launch({"PATH": ""}), False),
     "another folder": (Launch({"PYTHONPATH": str(ROOT)}, here=True), False),
-    "a folder that is gone": (Launch({"PYTHONPATH": str(ROOT)}, here=True, shell='mkdir gone; cd gone; rmdir "$PWD"'), False),
+    "a folder that is gone": (
+        Launch({"PYTHONPATH": str(ROOT)}, here=True, shell='mkdir gone; cd gone; rmdir "$PWD"'),
+        False,
+    ),
     "few open files": (Launch(shell="ulimit -n 40"), True),
     "nohup, and a SIGHUP": (Launch(shell="trap '' HUP", strike=Strike(signal.SIGHUP, 0.5, late=True)), False),
 }
@@ -67,11 +74,23 @@ _ENVIRONMENTS: dict[str, tuple[Launch, bool]] = {  # and whether commands with K
 
 def _environments(command: Command) -> Iterator[Case]:
     for row, (launch, may_refuse) in _ENVIRONMENTS.items():
-        refuses = EITHER if may_refuse and command.heavy or row == "PYTHONSAFEPATH=1" else FINE
+        refuses = EITHER if may_refuse and command.heavy else FINE
         if row in ("few open files",) and (command.heavy or command.name == "compare.py"):
             continue  # what libraries do then is not ours
-        argv = _from_anywhere if launch.here else Case.argv
-        yield Case(command, f"environment: {row}", launch=launch, expected=refuses, argv=argv, exact=row != "KERAS_BACKEND=torch")
+        argv = _from_anywhere if launch.here else _by_path if row == "PYTHONSAFEPATH=1" else Case.argv
+        yield Case(
+            command,
+            f"environment: {row}",
+            launch=launch,
+            expected=refuses,
+            argv=argv,
+            exact=row != "KERAS_BACKEND=torch",
+        )
+
+
+def _by_path(argv: list[str], place: Place) -> list[str]:
+    """A module by its path: Python itself does not look into the folder it is started in, then."""
+    return [argv[0], argv[2].replace(".", "/") + ".py", *argv[3:]] if argv[1] == "-m" else argv
 
 
 def _from_anywhere(argv: list[str], place: Place) -> list[str]:
@@ -103,7 +122,9 @@ def _signals(command: Command, rounds: int, seed: int) -> Iterator[Case]:
         share = command.share / (3 if row in _RARE and command.name != "compare.py" else 1)
         hard = number in (signal.SIGKILL, signal.SIGQUIT)
         for i in range(max(2, round(rounds * share))):
-            strike = Strike(number, rng.random(), bool(i % 2), more.get("group", False), more.get("again") and rng.uniform(0, 0.4))
+            strike = Strike(
+                number, rng.random(), bool(i % 2), more.get("group", False), more.get("again") and rng.uniform(0, 0.4)
+            )
             harmless = number in (signal.SIGPIPE, signal.SIGSTOP)
             yield Case(
                 command, f"signals: {row}", f"moment {i}: {strike.moment:.2f} of {'its work' if i % 2 else 'it all'}",
@@ -114,34 +135,67 @@ def _signals(command: Command, rounds: int, seed: int) -> Iterator[Case]:
 # --- files that are read ----------------------------------------------------------------------
 
 KINDS = {  # of the files that commands read, by the example that they are
-    "tables/table.pickle": "table", "tables/table.json": "json", "tables/naslib.pickle": "naslib", "tables/api.pickle": "api",
-    "tables/cells.npz": "npz", "tables/records.tfrecord": "tfrecord", "net/images.npz": "arrays", "net/small.json": "json",
+    "tables/table.pickle": "table", "tables/table.json": "json", "tables/naslib.pickle": "naslib",
+    "tables/api.pickle": "api",
+    "tables/cells.npz": "npz", "tables/records.tfrecord": "tfrecord", "net/images.npz": "arrays",
+    "net/small.json": "json",
     "net/small.weights.h5": "weights", "torch/zip.pt": "torch", "trained/checkpoint.npz": "arrays",
+    "stripes/stripes.npz": "arrays", "stripes/store.sqlite": "store",
     "trained/best.weights.h5": "weights", "trained/best.json": "json", "trained/history.json": "json",
     "measured/nasbench101_measured_20k.npz": "npz", "measured/nasbench101_measured_small.npz": "npz",
 }  # fmt: skip
 _READ = {  # the commands by which files are read under attack, and which files; others read the same in the same way
     "MCTS.py": ("in/table.pickle",), "MCTS.py JSON": ("in/table.json",),
     "MCTS.py --resume": ("out/search", "out/nodes", "out/dangling_nodes"), "MCTS.py tuned --resume": ("out/guide",),
-    "MCTS.py over another": ("out/summary.json", "out/result.txt"),
+    "MCTS.py over another": ("out/summary.json", "out/result.txt", "out/results.jsonl"),
     "MCTS_metaDNN.py --resume": ("out/predictions", "out/meta_dnn.npz"), "compare.py": ("in/table.pickle",),
     "visualize.py --html": ("in/run/search", "in/run/nodes", "in/run/dangling_nodes", "in/run/summary.json"),
     "visualize.py --cell": ("in/run/search", "in/run/summary.json"),
-    "convert JSON": ("in/table.json",), "convert NASLib": ("in/naslib.pickle",), "convert NASBenchAPI": ("in/api.pickle",),
+    "convert JSON": ("in/table.json",), "convert NASLib": ("in/naslib.pickle",),
+    "convert NASBenchAPI": ("in/api.pickle",),
     "convert npz": ("in/cells.npz",), "convert TFRecords": ("in/records.tfrecord",),
     "fit_surrogate": ("in/data/nasbench101_measured_20k.npz", "in/data/nasbench101_measured_small.npz"),
-    "model_test.py": ("in/small.weights.h5", "in/small.json", "in/images.npz"), "train.py": ("in/small.json", "in/images.npz"),
+    "measure_cells.py goes on": ("out/store.sqlite", "in/stripes.npz"),
+    "model_test.py": ("in/small.weights.h5", "in/small.json", "in/images.npz"),
+    "train.py": ("in/small.json", "in/images.npz"),
     "train.py --resume": ("out/checkpoint.npz", "out/best.weights.h5", "out/best.json", "out/history.json"),
     "convert.py": ("in/net.pt",),
 }  # fmt: skip
-_TOLERATED = "summary.json", "result.txt", "best.json", "history.json", "best.weights.h5"  # made anew, or not needed
-_HARMLESS = "hostile", "large", "long", "weights that", "NaN", "1e999", "Infinity", "digits", "as text", "twice", "UTF-16", "no arrays", "outcome"
+_TOLERATED = (
+    "summary.json",
+    "result.txt",
+    "results.jsonl",
+    "best.json",
+    "history.json",
+    "best.weights.h5",
+)  # made anew, or not needed
+_HARMLESS = (
+    "hostile",
+    "large",
+    "long",
+    "weights that",
+    "NaN",
+    "1e999",
+    "Infinity",
+    "digits",
+    "as text",
+    "twice",
+    "UTF-16",
+    "no arrays",
+    "outcome",
+)
 
 
 def kind_of(example: str) -> str:
     """Which damage fits a file."""
     name = Path(example).name
-    return KINDS.get(example) or {"search": "search", "summary.json": "summary", "meta_dnn.npz": "arrays", "result.txt": "summary"}.get(name, "save")
+    return KINDS.get(example) or {
+        "search": "search",
+        "summary.json": "summary",
+        "meta_dnn.npz": "arrays",
+        "result.txt": "summary",
+        "results.jsonl": "summary",
+    }.get(name, "save")
 
 
 def _damages(name: str, kind: str, flips: int, heavy: bool) -> Iterator[tuple[str, Callable, bool, bool]]:
@@ -151,7 +205,7 @@ def _damages(name: str, kind: str, flips: int, heavy: bool) -> Iterator[tuple[st
     yield "unreadable", UNREADABLE, True, True
     for number in range(flips):
         yield f"bits flipped, {number}", rewrite(flipped), False, False
-    for words, damage in DAMAGES[kind].items():
+    for words, damage in (STORE if kind == "store" else DAMAGES[kind]).items():
         yield words, damage, not any(part in words for part in _HARMLESS), False
 
 
@@ -162,13 +216,35 @@ def _reading(command: Command, rounds: int) -> Iterator[Case]:
         flips = max(3, round(rounds * min(command.share, 0.4)))
         for words, damage, refuse, nobody in _damages(name, kind, flips, command.heavy):
             prepare = partial(_spoil, name=name, damage=damage)
-            tolerated = tolerated or words.startswith("sealed") and "visualize" in command.name  # it needs less of the search
+            tolerated = (
+                tolerated or words.startswith("sealed") and "visualize" in command.name
+            )  # it needs less of the search
             expected = REFUSED if refuse and not tolerated else EITHER
-            yield Case(command, f"reads {Path(name).name}", words, prepare, launch=Launch(without_rights=nobody), expected=expected, exact=False, kept=True, lines=1 if expected == REFUSED else 2)
+            yield Case(
+                command,
+                f"reads {Path(name).name}",
+                words,
+                prepare,
+                launch=Launch(without_rights=nobody),
+                expected=expected,
+                exact=False,
+                kept=True,
+                lines=1 if expected == REFUSED else 2,
+            )
         for other, source in OTHER_KINDS.items():
             if kind_of(source) != kind and source != example:
                 prepare = partial(_swap, name=name, source=source)
-                yield Case(command, f"reads {Path(name).name}", f"{other} instead", prepare, expected=EITHER if tolerated or kind in ("table", "json") or "convert " in command.name else REFUSED, exact=False, kept=True)
+                yield Case(
+                    command,
+                    f"reads {Path(name).name}",
+                    f"{other} instead",
+                    prepare,
+                    expected=EITHER
+                    if tolerated or kind in ("table", "json") or "convert " in command.name
+                    else REFUSED,
+                    exact=False,
+                    kept=True,
+                )
 
 
 def _spoil(place: Place, name: str, damage: Callable) -> None:
@@ -238,14 +314,24 @@ def _full(command: Command) -> Iterator[Case]:
         words = "beside earlier results" if earlier else "empty else"
         for room in rooms if can_mount() else ():
             prepare = partial(disk, room=room, earlier=earlier)
-            yield Case(command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, goes_on=True, **common)
+            yield Case(
+                command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, goes_on=True, **common
+            )
         for inodes in (1, 2, 4) if can_mount() else ():
             prepare = partial(disk, room=5_000_000, earlier=earlier, inodes=inodes)
             yield Case(command, "writes: no inodes", f"{inodes} left, {words}", prepare, **common)
         prepare = earlier_outputs if earlier else Case.prepare
         for blocks in (0, 8, 100, 1_000):
             launch = Launch(shell=f"ulimit -f {blocks}")
-            yield Case(command, "writes: file size limit", f"{blocks} blocks, {words}", prepare, launch=launch, goes_on=True, **common)
+            yield Case(
+                command,
+                "writes: file size limit",
+                f"{blocks} blocks, {words}",
+                prepare,
+                launch=launch,
+                goes_on=True,
+                **common,
+            )
         if can_mount():
             prepare = partial(disk, room=None, earlier=earlier)
             yield Case(command, "writes: read-only place", words, prepare, **common)
@@ -265,12 +351,25 @@ def _taken(command: Command) -> Iterator[Case]:
     names += ["trials"] if command.name == "compare.py" else []
     for name in names:
         for kind, make in _TAKEN.items():
+            if name == "new.pickle" and kind == "a link to another's file":
+                continue  # a table is written to where its name leads, as it is documented
             if kind == "a folder" or name in (".lock", "search", "checkpoint.npz", "new.pickle", "tree.html"):
                 prepare = partial(_take, name=name, make=make)
-                yield Case(command, f"writes: names taken by {kind}", name, prepare, expected=EITHER, lines=4, exact=False)
+                yield Case(
+                    command, f"writes: names taken by {kind}", name, prepare, expected=EITHER, lines=4, exact=False
+                )
     for words, change in _PLACES.items():
         argv = partial(_elsewhere, change=change)
-        yield Case(command, "writes: strange place", words, argv=argv, launch=Launch({"PYTHONPATH": str(ROOT)}, here=True), expected=EITHER, lines=2, exact=False)
+        yield Case(
+            command,
+            "writes: strange place",
+            words,
+            argv=argv,
+            launch=Launch({"PYTHONPATH": str(ROOT)}, here=True),
+            expected=EITHER,
+            lines=2,
+            exact=False,
+        )
 
 
 def _folder(path: Path) -> None:
@@ -321,16 +420,39 @@ def _elsewhere(argv: list[str], place: Place, change: Callable[[Place], str]) ->
     with contextlib.suppress(OSError):
         if other and not Path(other).exists() and not other.startswith(("/dev", "/proc")):
             shutil.copytree(place.out, other)
-    return [part.replace(str(place.out), other) if other else part.replace(str(place.out), "") for part in _from_anywhere(argv, place)]
+    return [
+        part.replace(str(place.out), other) if other else part.replace(str(place.out), "")
+        for part in _from_anywhere(argv, place)
+    ]
 
 
 def _named(command: Command) -> Iterator[Case]:
     """Paths of inputs that are hostile themselves."""
-    for words, name in {"hostile": NASTY[:20].replace("/", ""), "with a line feed": "a\nb", "no UTF-8": "\udcff\udcfe"}.items():
-        yield Case(command, "reads: strange names", words, argv=partial(_renamed, name=name), expected=EITHER, lines=2, exact=False)
+    for words, name in {
+        "hostile": NASTY[:20].replace("/", ""),
+        "with a line feed": "a\nb",
+        "no UTF-8": "\udcff\udcfe",
+    }.items():
+        yield Case(
+            command,
+            "reads: strange names",
+            words,
+            argv=partial(_renamed, name=name),
+            expected=EITHER,
+            lines=2,
+            exact=False,
+        )
     for words, path in {"no name": "", "a folder of no name": "/", "a name that is missing": "missing"}.items():
         if any("{in}" in part for part in command.argv):
-            yield Case(command, "reads: strange names", words, argv=partial(_instead, path=path), expected=REFUSED, exact=False, kept=True)
+            yield Case(
+                command,
+                "reads: strange names",
+                words,
+                argv=partial(_instead, path=path),
+                expected=REFUSED,
+                exact=False,
+                kept=True,
+            )
 
 
 def _renamed(argv: list[str], place: Place, name: str) -> list[str]:

@@ -175,7 +175,9 @@ class Watch:
             self._perhaps_strike(now)
             self.memory = peak_memory(self.process.pid) or self.memory
             if now > longest or self.memory > MOST_MEMORY:
-                self.stopped = f"still running after {now:.0f} s" if now > longest else f"took {MOST_MEMORY} MB and more"
+                self.stopped = (
+                    f"still running after {now:.0f} s" if now > longest else f"took {MOST_MEMORY} MB and more"
+                )
                 self.process.kill()
             time.sleep(PAUSE)
         return None if self.stopped else self.process.returncode
@@ -224,7 +226,9 @@ def run(
         streams.close()
 
     def signs() -> bool:
-        printed = any((place / "logs" / name).exists() and os.stat(place / "logs" / name).st_size for name in STREAMS[1:])
+        printed = any(
+            (place / "logs" / name).exists() and os.stat(place / "logs" / name).st_size for name in STREAMS[1:]
+        )
         return printed or listing(place / "out") != before
 
     watch = Watch(process, launch.strike, usual, signs)

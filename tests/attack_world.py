@@ -23,6 +23,8 @@ LIGHT, HEAVY = 45.0, 150.0  # seconds that a run may take; some machines have ot
 MEMORY = 600  # MB more than a run that nothing disturbs
 SEARCH = "--max-nodes", "6", "--save-every", "0.05", "--out", "{out}"
 SAVED = "search", "nodes", "dangling_nodes"
+MEASURED = "nasbench101_measured_20k.npz", "nasbench101_measured_small.npz"
+RESULTS = "summary.json", "result.txt", "results.jsonl"  # of a search
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ class Command:
 
 
 def summary(out: Path, printed: str) -> dict:
-    """Everything of summary.json but the times."""
+    """Everything of summary.json but times and places."""
     content = json.loads((out / "summary.json").read_bytes())
     content["fits"] = [fit[:2] for fit in content.get("fits", [])]
-    return {name: value for name, value in content.items() if name not in ("seconds", "dataset")}
+    return {name: value for name, value in content.items() if name not in ("seconds", "dataset", "training")}
 
 
 def comparison(out: Path, printed: str) -> list:
@@ -86,6 +88,17 @@ def finals(out: Path, printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith("Final")]
 
 
+def trainings(out: Path, printed: str) -> list[tuple]:
+    """What is in the store, and in the table made of it but for the seconds."""
+    from nasbench_dataset.table import load
+    from training_store import TrainingStore
+
+    with TrainingStore(out / "store.sqlite") as store:
+        found = [(t.cell, t.seed, t.outcome, t.valid, t.losses, t.test) for t in store]
+    columns = load(out / "new.pickle").columns
+    return [found, *((name, str(columns[name].tolist())) for name in columns if name != "train_seconds")]
+
+
 def contents(*names: str) -> Callable[[Path, str], object]:
     return lambda out, printed: [(out / name).read_bytes() for name in names]
 
@@ -97,6 +110,12 @@ TRAIN = "--C 2 --layers 3 --batch-size 32 --validation 40 --crop 2 --no-flip --c
 TRAINED = "checkpoint.npz", "best.weights.h5", "best.json", "history.json"
 NET = {"in/small.json": "net/small.json", "in/images.npz": "net/images.npz"}
 DNN = "--max-nodes 4 --samples 30 --fit-every 10 --epochs 1 --rollouts 2 --seed 1 --save-every 0.2".split()
+LITTLE = "--max-vertices 3 --seeds 1 --channels 4 --stacks 1 --epochs 2".split()
+MEASURE = *LITTLE, *"--data {in}/stripes.npz --store {out}/store.sqlite --table {out}/new.pickle".split()
+TRAINED_SEARCH = (
+    *"--seed 3 --max-nodes 3 --samples 3 --train {in}/stripes.npz --store {out}/store.sqlite".split(),
+    *("--train-channels 4 --train-stacks 1 --train-epochs 2 --keep-best".split()),
+)
 TABLE = {"in/table.pickle": "tables/table.pickle"}
 RUN = {f"in/run/{name}": f"searches/ended/{name}" for name in (*SAVED, "summary.json")}
 
@@ -107,13 +126,23 @@ def _saved(example: str, *names: str) -> dict[str, str]:
 
 def _converter(name: str, source: str, share: float = 0.3) -> Command:
     argv = "-m", "nasbench_dataset.convert", "{in}/" + source, "{out}/new.pickle"
-    return Command(f"convert {name}", argv, {f"in/{source}": f"tables/{source}"}, ("new.pickle",), contents("new.pickle"), share=share)
+    return Command(
+        f"convert {name}",
+        argv,
+        {f"in/{source}": f"tables/{source}"},
+        ("new.pickle",),
+        contents("new.pickle"),
+        share=share,
+    )
 
 
 def _search(name: str, *options: str, script: str = "MCTS.py", inputs: dict[str, str], **more) -> Command:
-    files = (*SAVED, "summary.json", "result.txt")
-    argv = script, *SEARCH, "--dataset", "{in}/table.pickle", *options
-    return Command(name, argv, {**TABLE, **inputs}, files, summary, ("--resume",), **more)
+    files = (*SAVED, *RESULTS)
+    if "--train" in options:
+        files = (*files, "store.sqlite", "best.keras", "best.json")
+    else:
+        options, inputs = ("--dataset", "{in}/table.pickle", *options), {**TABLE, **inputs}
+    return Command(name, (script, *SEARCH, *options), inputs, files, summary, ("--resume",), **more)
 
 
 _DNN = {"script": "MCTS_metaDNN.py", "heavy": True}
@@ -125,15 +154,15 @@ _ALL = [
     _search("MCTS.py tuned --resume", "--preset", "tuned", "--lookup", "isomorphic", "--resume", "--seed", "3",
             inputs=_saved("searches/guided", *SAVED, "guide"), share=0.2),
     _search("MCTS.py over another", "--samples", "2000", "--seed", "3", "--save-every", "0.5",
-            inputs=_saved("searches/ended", *SAVED, "summary.json", "result.txt")),
-    Command("MCTS.py JSON", ("MCTS.py", "--max-nodes", "4", "--seed", "3", "--out", "{out}", "--dataset", "{in}/table.json"),
-            {"in/table.json": "tables/table.json"}, (*SAVED, "summary.json", "result.txt"), summary, ("--resume",), 0.1),
+            inputs=_saved("searches/ended", *SAVED, *RESULTS)),
+    Command("MCTS.py JSON", ("MCTS.py", *"--max-nodes 4 --seed 3 --dataset {in}/table.json --out {out}".split()),
+            {"in/table.json": "tables/table.json"}, (*SAVED, *RESULTS), summary, ("--resume",), 0.1),
     _search("MCTS_metaDNN.py", *DNN, inputs={}, share=0.1, **_DNN),
     _search("MCTS_metaDNN.py --resume", *DNN, "--samples", "40", "--resume", share=0.06, **_DNN,
             inputs=_saved("dnn", *SAVED, "predictions", "meta_dnn.npz")),
-    Command("compare.py", ("compare.py", *"--methods mcts,random --trials 2 --jobs 2 --max-nodes 5".split(), "--dataset",
-            "{in}/table.pickle", "--out", "{out}"), TABLE, ("comparison.json", "comparison.md", "best-so-far.png",
-            "best-so-far.svg", "samples-to-best.png", "samples-to-best.svg"), comparison, share=0.4),
+    Command("compare.py", ("compare.py", *"--methods mcts,random --trials 2 --jobs 2 --max-nodes 5".split(),
+            *"--dataset {in}/table.pickle --out {out}".split()), TABLE, ("comparison.json", "comparison.md",
+            "best-so-far.png", "best-so-far.svg", "samples-to-best.png", "samples-to-best.svg"), comparison, share=0.4),
     Command("visualize.py --html", ("visualize.py", "{in}/run", "--html", "--out", "{out}"), RUN,
             ("tree.png", "tree.svg", "tree.html"), contents("tree.html"), share=0.4),
     Command("visualize.py --cell", ("visualize.py", "{in}/run", "--cell", "best", "--out", "{out}"), RUN,
@@ -143,10 +172,20 @@ _ALL = [
     _converter("NASBenchAPI", "api.pickle", 0.1),
     _converter("npz", "cells.npz"),
     _converter("TFRecords", "records.tfrecord"),
-    Command("fit_surrogate", ("-m", "nasbench_dataset.fit_surrogate", "{in}/data", "--trees", "1", "--out", "{out}/new.pickle"),
-            {f"in/data/{name}": f"measured/{name}" for name in ("nasbench101_measured_20k.npz", "nasbench101_measured_small.npz")},
+    Command("fit_surrogate",
+            ("-m", *"nasbench_dataset.fit_surrogate {in}/data --trees 1 --out {out}/new.pickle".split()),
+            {f"in/data/{name}": f"measured/{name}" for name in MEASURED},
             ("new.pickle",), contents("new.pickle"), share=0.1),
-    Command("model_test.py", (f"{ALPHAX}/model_test.py", "--weights", "{in}/small.weights.h5", "--data", "{in}/images.npz"),
+    _search("MCTS.py --train", *TRAINED_SEARCH, inputs={"in/stripes.npz": "stripes/stripes.npz"}, share=0.06,
+            heavy=True),
+    Command("measure_cells.py", ("measure_cells.py", *MEASURE, "--workers", "2"),
+            {"in/stripes.npz": "stripes/stripes.npz"},
+            ("store.sqlite", "new.pickle"), trainings, share=0.1, heavy=True),
+    Command("measure_cells.py goes on", ("measure_cells.py", *MEASURE, "--workers", "0"),
+            {"in/stripes.npz": "stripes/stripes.npz", "out/store.sqlite": "stripes/store.sqlite"},
+            ("store.sqlite", "new.pickle"), trainings, share=0.2),
+    Command("model_test.py",
+            (f"{ALPHAX}/model_test.py", *"--weights {in}/small.weights.h5 --data {in}/images.npz".split()),
             {**NET, "in/small.weights.h5": "net/small.weights.h5"}, (), finals, share=0.06, heavy=True),
     Command("train.py", (f"{ALPHAX}/train.py", *TRAIN, "--data", "{in}/images.npz", "--genotype", "{in}/small.json",
             "--out", "{out}"), NET, TRAINED, history, ("--resume",), share=0.1, heavy=True),
@@ -255,7 +294,15 @@ def searches(folder: Path) -> None:
 def dnn(folder: Path) -> None:
     """A search with the Meta-DNN that is to go on."""
     options = ["--max-nodes", "6", *DNN]
-    _python("MCTS_metaDNN.py", "--quiet", "--out", folder, *options, "--dataset", ROOT / "nasbench_dataset" / "surrogate.pickle")
+    _python(
+        "MCTS_metaDNN.py",
+        "--quiet",
+        "--out",
+        folder,
+        *options,
+        "--dataset",
+        ROOT / "nasbench_dataset" / "surrogate.pickle",
+    )
 
 
 def net(folder: Path) -> None:
@@ -280,7 +327,18 @@ def trained(folder: Path) -> None:
 
     net(folder)
     files = "--data", str(folder / "images.npz"), "--genotype", str(folder / "small.json")
-    argv = [sys.executable, f"{ALPHAX}/train.py", *TRAIN[:-4], "--epochs", "200", "--seed", "11", *files, "--out", str(folder)]
+    argv = [
+        sys.executable,
+        f"{ALPHAX}/train.py",
+        *TRAIN[:-4],
+        "--epochs",
+        "200",
+        "--seed",
+        "11",
+        *files,
+        "--out",
+        str(folder),
+    ]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not (folder / "best.weights.h5").exists() and process.poll() is None:
             time.sleep(0.01)
@@ -293,6 +351,16 @@ def trained(folder: Path) -> None:
     np.savez(folder / "checkpoint.npz", **{**arrays, "state": json.dumps(state)})
 
 
+def stripes(folder: Path) -> None:
+    """Small images to train cells on, and a store of such trainings."""
+    import numpy as np
+    from test_training import arrays
+
+    np.savez(folder / "stripes.npz", **arrays())
+    files = "--data", folder / "stripes.npz", "--store", folder / "store.sqlite"
+    _python("measure_cells.py", *LITTLE, *files)
+
+
 def torch(folder: Path) -> None:
     """What PyTorch saved."""
     _python(TESTS / "alphax1_torch" / "save.py", folder)
@@ -301,4 +369,6 @@ def torch(folder: Path) -> None:
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(TESTS)]
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    {make.__name__: make for make in (tables, measured, searches, dnn, net, trained, torch)}[sys.argv[1]](Path(sys.argv[2]))
+    {make.__name__: make for make in (tables, measured, searches, dnn, net, trained, stripes, torch)}[sys.argv[1]](
+        Path(sys.argv[2])
+    )

@@ -1,7 +1,7 @@
 """The search again, as plainly as it can be said: states as JSON strings, rollouts by walking.
 
-An independent oracle for tests; slow, and sharing nothing with the project but the names of operations. (``plain_table``
-turns a table of the project into what the oracle searches.)
+An independent oracle for tests; slow, and sharing nothing with the project but the names of operations.
+(``plain_table`` turns a table of the project into what the oracle searches.)
 """
 
 import json

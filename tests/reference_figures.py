@@ -19,7 +19,7 @@ from driver import Driver, Outcome  # noqa: E402
 from MCTS import MCTS  # noqa: E402
 from method import NoAccuracy, Question  # noqa: E402
 from nasbench_dataset import command  # noqa: E402
-from nasbench_dataset.convert import open_table  # noqa: E402
+from nasbench_dataset.opening import open_table  # noqa: E402
 from nasbench_dataset.table import Table, default_path  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
 from options import SearchOptions  # noqa: E402

@@ -45,6 +45,8 @@ def test_actions_and_transitions_agree_with_the_plain_ones(max_nodes, max_edges)
             successors = {str(a): generator.transition(state, a) for a in generator.actions(state)}
             assert successors.keys() == plain.keys()
             assert {a: s and s.to_dict() for a, s in successors.items()} == plain
+            within = [after for after in successors.values() if after is not None]
+            assert generator.successors(state) == (within, len(successors) - len(within))
             refused += None in successors.values()
             state = rng.choice([s for a, s in successors.items() if a != "term" or rng.random() < 0.3])
     assert refused > 0

@@ -1,4 +1,4 @@
-"""A short form of ``tests/attack.py``, which attacks every command in thousands of ways: some ways that once succeeded."""
+"""A short form of ``tests/attack.py``, which attacks every command in thousands of ways: some that once succeeded."""
 
 import os
 

@@ -45,7 +45,7 @@ def epochs_table(small_table) -> Table:
 def test_every_method_is_named():
     assert list(METHODS) == [
         "random", "evolution", "local-search", "q-learning", "predictor", "predictor-enumerating",
-        "tpe", "smac", "hyperband", "bohb",
+        "tpe", "smac", "hyperband", "bohb", "bananas", "lanas", "npenas", "nas-bowl", "top-k",
     ]  # fmt: skip
     assert all(method.__doc__ for method in METHODS.values())
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 from conftest import ROOT, assert_refused, run
+from dask_cluster import dask_cluster
 
 import compare
 from compare import Trial
@@ -173,30 +173,10 @@ def test_a_table_of_one_cell(tmp_path, monkeypatch):
 
 
 def test_a_cluster_of_two_workers_gives_the_same(compared, tmp_path):
-    """A real scheduler and two worker processes, as one would start them on several machines."""
-    pytest.importorskip("distributed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    dask, quiet = [sys.executable, "-m", "dask"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    scheduler = [*dask, "scheduler", "--host", address, "--no-dashboard"]
-    worker = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
-    started = [subprocess.Popen(c, env=environment, cwd=tmp_path, **quiet) for c in (scheduler, worker, worker)]
-    try:
-        from distributed import Client
-
-        with Client(address, timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            pids = set(client.run(os.getpid).values())
-        assert len(pids) == 2
+    with dask_cluster(tmp_path) as (address, _):
         cluster = ["--backend", "dask", "--cluster", address, "--out", tmp_path / "c"]
         result = run("compare.py", "--methods", "mcts,random", *OPTIONS, *cluster)
-        assert result.returncode == 0, result.stderr
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    assert result.returncode == 0, result.stderr
     ours = trials(compared[0])
     assert trials(tmp_path / "c") == {key: ours[key] for key in ours if key[0] in ("mcts", "random")}
 
@@ -294,7 +274,7 @@ def test_methods_with_options():
     "method",
     [
         *("mcts:cp", "mcts:cp=high", "mcts:cp=nan", "mcts:cp=-1", "mcts:guide=-1", "mcts:backup=both", "mcts:speed=1"),
-        *("mcts:close_exhausted=maybe", "mcts-metadnn:guide=5", "tuned:cp=1", "random:cp=1", "mcts:", "nothing", ""),
+        *("mcts:close_exhausted=maybe", "mcts-metadnn:guide=-5", "tuned:cp=1", "random:cp=1", "mcts:", "nothing", ""),
     ],
 )
 def test_unknown_methods_and_options(method):

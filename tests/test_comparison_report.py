@@ -92,7 +92,7 @@ def test_a_method_looks_the_same_in_every_comparison():
 )
 def test_pictures_of_whatever_comes_out(tmp_path, results):
     """Both are drawn, and say of every method which share of its trials found the best cell."""
-    options = Namespace(over="samples", max_nodes=6, max_edges=9, lookup="exact", metric="test", samples=10**6, out=tmp_path)
+    options = Namespace(max_nodes=6, max_edges=9, lookup="exact", metric="test", samples=10**6, out=tmp_path)
     draw({"mcts": results, "q-learning": results}, options, 0.9, "caption")
     texts = {
         name: [text.text for text in ElementTree.parse(tmp_path / f"{name}.svg").iter() if text.text]

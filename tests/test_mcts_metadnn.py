@@ -9,13 +9,14 @@ from conftest import assert_refused, run
 from arch_generator import ROOT, State, arch_generator
 from driver import Driver
 from MCTS import GIVEN_UP
-from MCTS_metaDNN import MCTS_metaDNN, main
+from MCTS_metaDNN import MCTS_metaDNN
 from method import FAILED, NO_QUESTION, NOT_IN_DATA_SET, Question
-from nasbench_dataset import InputError, cells
+from nasbench_dataset import cells
 from nasbench_dataset.table import EMBEDDED, load
 from net_training import NetTrainer
-from options import MetaDNNOptions
+from options import MetaDNNOptions, preset
 from predictor import Predictor
+from search import Search
 from space import Space
 
 
@@ -181,14 +182,60 @@ def test_no_fit_after_the_target(trainer, monkeypatch):
     assert run_until_found(samples) == samples
 
 
+def test_a_network_that_has_collapsed_is_begun_anew_and_that_is_said(trainer):
+    """Biases of the first layer so low that no ReLU gives anything: one prediction for all cells, for ever."""
+    search = MCTS_metaDNN(trainer.space, 0, MetaDNNOptions(rollouts=1, fit_every=10, epochs=1))
+    driver = Driver(search, trainer)
+    driver.run(samples=20)
+    layer = search.predictor.network.model.layers[0]
+    layer.set_weights([layer.get_weights()[0], np.full(512, -1e6, np.float32)])
+    driver.run(samples=45)
+    assert search.predictor.collapses == [20]
+    assert np.ptp(search.predictor.network.predict([cells.cell(index) for index in range(50, 60)])) > 0
+    assert "begun anew 1 x" in search.status() and search.details()["collapses"] == [20]
+    assert "after 20 samples" in search.closing_lines()[-1]
+    again = MCTS_metaDNN(trainer.space, 0, search.options)
+    again.restore(*search.to_save(), driver.history.training_trace)
+    assert again.predictor.collapses == [20] and again.predictor.network.fits == search.predictor.network.fits
+    main, files = search.to_save()
+    for wrong in ([21], [20, 20], 20, [None]):
+        with pytest.raises((ValueError, TypeError)):
+            new = MCTS_metaDNN(trainer.space, 0, search.options)
+            new.restore({**main, "collapses": wrong}, files, driver.history.training_trace)
+
+
 def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):
     trainer = NetTrainer(small_table, arch_generator(3), lookup="isomorphic")
-    options = MetaDNNOptions(cp=0.05, rollouts=1, epochs=1, backup="path", close_exhausted=True, guide=5, guide_from=2)
+    options = MetaDNNOptions(cp=0.05, rollouts=1, epochs=1, backup="path", close_exhausted=True)
     search = MCTS_metaDNN(trainer.space, 0, options)
     driver = Driver(search, trainer)
     assert driver.run() == "exhausted"
     assert driver.history.unique_samples == 7 and all(node.closed for node in search.tree.values())
     assert not search.guide.ready and not search.guided  # the Meta-DNN predicts
+
+
+@pytest.mark.parametrize("max_nodes", [3, 4])
+def test_with_a_guide_the_networks_choose(small_table, max_nodes):
+    trainer = NetTrainer(small_table, arch_generator(max_nodes), lookup="isomorphic")
+    tuned = MetaDNNOptions(**preset(MetaDNNOptions, "tuned") | {"guide_from": 5})
+    search = MCTS_metaDNN(trainer.space, 0, tuned)
+    driver = Driver(search, trainer)
+    assert driver.run() == "exhausted"
+    assert driver.history.unique_samples == cells.cell_count(max_nodes)
+    assert search.predictor is None and search.guide.ready and search.guided
+    assert search.details() == {"share_of_networks": search.guide.model.share}
+
+
+def test_a_search_with_networks_goes_on_as_if_it_had_not_been_saved(small_table):
+    trainer = NetTrainer(small_table, arch_generator(4), lookup="isomorphic")
+    tuned = MetaDNNOptions(**preset(MetaDNNOptions, "tuned") | {"guide_from": 10})
+    whole, first, again = (Search(trainer, MCTS_metaDNN, 3, tuned, target_accuracy=2.0) for _ in range(3))
+    whole.run(samples=45)
+    first.run(samples=30)
+    again.restore(*first.to_save())
+    again.run(samples=45)
+    assert list(again.history.training_trace.items()) == list(whole.history.training_trace.items())
+    assert again.to_save() == whole.to_save()
 
 
 def test_it_searches_with_several_open_questions(trainer):
@@ -235,5 +282,3 @@ def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
 def test_wrong_options_are_refused_in_one_line():
     assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
     assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
-    with pytest.raises(InputError, match="--guide is of MCTS.py"):
-        main(["--guide", "5"])

@@ -92,7 +92,7 @@ def test_what_is_given_beats_the_preset_in_any_order():
     for arguments in (("--cp", "0.5", "--preset", "tuned"), ("--preset", "tuned", "--cp", "0.5")):
         assert parsed(SearchOptions, *arguments) == SearchOptions(**tuned | {"cp": 0.5})
     off = parsed(SearchOptions, "--preset", "tuned", "--no-close-exhausted", "--guide", "0", "--backup", "first-parent")
-    assert off == SearchOptions(cp=tuned["cp"])
+    assert off == SearchOptions(cp=tuned["cp"], guide_from=tuned["guide_from"])
 
 
 def test_after_the_name_of_a_method_the_later_option_counts():
@@ -107,6 +107,7 @@ def test_a_method_with_options_is_made_with_them():
     assert compare.new_method("tuned", space, 0).options == SearchOptions(**preset(SearchOptions, "tuned"))
 
 
+TUNED_NAMES = "cp", "backup", "close_exhausted", "guide", "guide_from"
 WRONG = [
     ("cp", "high"), ("cp", "nan"), ("cp", "-1"), ("cp", "1e7"), ("cp", ""), ("backup", "both"), ("guide", "-1"),
     ("guide", "1.5"), ("guide_from", "1"), ("preset", "fast"),
@@ -139,15 +140,11 @@ def test_the_smallest_and_the_largest_cp_can_be_searched_with(cp, small_table):
     assert Driver(MCTS(trainer.space, 0, options), trainer).run() == "exhausted"
 
 
-def test_an_option_that_a_search_has_no_use_for_is_set_by_no_preset_and_offered_nowhere():
-    """With the Meta-DNN the guide is 0 under any preset, and saves say so."""
-    assert parsed(MetaDNNOptions, "--preset", "tuned").guide == 0 and MetaDNNOptions.unused == ("guide", "guide_from")
-    assert from_parts(MetaDNNOptions, ["preset=tuned"], "mcts-metadnn").keys() == {"cp", "backup", "close_exhausted"}
-    assert "--guide" in parser(SearchOptions).format_help() and "--guide" not in parser(MetaDNNOptions).format_help()
-    for name in MetaDNNOptions.unused:
-        with pytest.raises(InputError, match=f"'{name}=5' is no option of mcts-metadnn"):
-            compare.parse_method(f"mcts-metadnn:{name}=5")
-    assert parsed(MetaDNNOptions, "--guide", "5").guide == 5  # which MCTS_metaDNN.py refuses, and says why
+def test_with_the_meta_dnn_a_preset_sets_the_same():
+    for options in (SearchOptions, MetaDNNOptions):
+        assert (parsed(options, "--preset", "tuned").guide, parsed(options).guide) == (5, 0)
+        assert from_parts(options, ["preset=tuned"], "it").keys() == {*TUNED_NAMES}
+        assert "--guide" in parser(options).format_help()
 
 
 def test_options_cannot_be_changed():
@@ -166,4 +163,6 @@ def test_the_banner_says_what_differs():
     words = SearchOptions(**preset(SearchOptions, "tuned")).in_words().split(", ")
     assert words[:3] == ["Cp 0.05", "back-up along the path", "exhausted states closed"]
     assert words[3:] == ["every 5 episodes a linear model chooses a cell"]
+    words = MetaDNNOptions(guide=3).in_words()
+    assert words == "Cp 2, every 3 episodes an ensemble of networks chooses a cell"
     assert MetaDNNOptions(fit_every=40).in_words() == "Cp 2, 10 predicted rollouts, a fit every 40 samples"

@@ -8,7 +8,8 @@ from conftest import assert_refused, run
 from source_files import assert_refused_in_little_memory
 
 from nasbench_dataset import InputError, cells, original
-from nasbench_dataset.convert import open_table, read_json
+from nasbench_dataset.opening import open_table
+from nasbench_dataset.original import read_json
 
 
 def key(operations, edges):

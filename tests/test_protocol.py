@@ -61,7 +61,7 @@ def test_random_graphs_are_those_of_the_protocol():
 
 def test_evolution_mutates_the_best_of_the_last_thirty(space, monkeypatch):
     parents, mutate = [], space.mutate
-    monkeypatch.setattr(space, "mutate", lambda graph, *rest: parents.append(graph) or mutate(graph, *rest))
+    monkeypatch.setattr(space, "mutate", lambda graph, *rest, **how: parents.append(graph) or mutate(graph, *rest, **how))
     proposals = METHODS["protocol-evolution"](space, random.Random(0))
     next(proposals)
     for number in range(9):

@@ -204,6 +204,7 @@ def test_results_that_cannot_be_read_cost_no_save(tmp_path, monkeypatch, capsys)
     words = "cannot read result.txt .* go on with --resume"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=words):
         patch.setattr("search_results.read_regular", unreadable)
+        patch.setattr("search_command.check_results", lambda folder: None)  # they could be read at the start
         search(tmp_path, 1)
     assert capsys.readouterr().out.startswith("samples: ")
     assert seed_in(tmp_path) == 1 and lines(tmp_path) == []
@@ -225,12 +226,6 @@ def test_something_else_in_place_of_a_file_is_refused_at_once(tmp_path, make, na
         search(tmp_path, 1, "--resume")
 
 
-def test_a_folder_that_is_not_there_is_not_made_to_be_resumed(tmp_path):
-    with pytest.raises(InputError, match="no search is saved"):
-        search(tmp_path / "absent", 1, "--resume")
-    assert not (tmp_path / "absent").exists()
-
-
 @pytest.mark.parametrize("name", ["search", "search.new", "nodes", "dangling_nodes"])
 def test_a_file_of_200_megabytes_is_refused_within_bounded_memory(tmp_path, name):
     search(tmp_path, 1)
@@ -246,6 +241,29 @@ def test_a_file_of_200_megabytes_is_refused_within_bounded_memory(tmp_path, name
             search(tmp_path, 1, "--resume")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["result.txt", "results.jsonl"])
+def test_results_to_which_no_line_can_be_added_are_refused_before_the_search(tmp_path, name):
+    search(tmp_path, 1)
+    before = (tmp_path / "search").read_bytes()
+    os.truncate(tmp_path / name, 70_000_000)
+    with pytest.raises(InputError, match=f"{name} there cannot be read .it has 70,000,000 bytes"):
+        search(tmp_path, 2)
+    assert (tmp_path / "search").read_bytes() == before
+
+
+@pytest.mark.parametrize("again", [(), ("--resume",)], ids=["a new search", "resumed"])
+def test_results_of_many_lines_take_little_memory(tmp_path, again):
+    search(tmp_path, 1)
+    many = b"garbage \n" * 1_000_000
+    (tmp_path / "result.txt").write_bytes(many + (tmp_path / "result.txt").read_bytes())
+    tracemalloc.start()
+    assert search(tmp_path, 1, *again) == 0
+    assert tracemalloc.get_traced_memory()[1] < 6 * len(many)
+    tracemalloc.stop()
+    content = (tmp_path / "result.txt").read_bytes()
+    assert content.startswith(many) and content.count(b"\n") == 1_000_001 + (not again)
 
 
 def test_a_search_that_has_grown_too_large_to_be_read_again_says_so(tmp_path, monkeypatch):

@@ -297,8 +297,19 @@ def test_interrupted_and_resumed(tmp_path, number):
     assert run("MCTS.py", "--out", cut, "--samples", 10, "--quiet").returncode == 0  # a finished one may go
 
 
-def test_nothing_to_resume(tmp_path):
-    assert_refused(run("MCTS.py", "--out", tmp_path, "--resume"), "no search is saved", "without --resume")
+def test_one_command_line_begins_and_resumes(tmp_path):
+    """As a scheduler has it that restarts a killed job."""
+    command = "MCTS.py", "--out", tmp_path / "new", "--resume", "--seed", 3, "--save-every", 0, "--samples"
+    begun, again, further = (run(*command, samples) for samples in (50, 50, 100))
+    assert begun.returncode == 0 and "no search is saved in" in begun.stdout and "50 unique samples" in begun.stdout
+    assert again.returncode == 0 and "resumed  at 50 unique samples" in again.stdout
+    assert further.returncode == 0 and "100 unique samples" in further.stdout
+    whole = run("MCTS.py", "--out", tmp_path / "whole", "--seed", 3, "--samples", 100)
+    assert whole.returncode == 0
+    assert outcome_of(tmp_path / "new")["search"]["samples"] == outcome_of(tmp_path / "whole")["search"]["samples"]
+
+
+def test_the_time_between_saves_is_a_number(tmp_path):
     assert_refused(run("MCTS.py", "--out", tmp_path, "--save-every", "nan"), "--save-every")
 
 

@@ -19,6 +19,7 @@ from nasbench_writer import framed, made_up_runs, tfrecord
 from source_files import arrays_of, naslib, nasbenchapi, npz, write  # noqa: F401
 
 from nasbench_dataset import InputError, archive, cells, command, convert, official, original
+from nasbench_dataset.opening import open_table
 from nasbench_dataset import table as tables
 
 # --- whatever the file ------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def test_every_flipped_byte_of_an_archive(sources, write):
 def test_a_damaged_file_is_read_or_refused_with_an_input_error(sources, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(damaged(data, data.draw(st.sampled_from(sources))))
-    for read in (lambda: convert.read(path, "test")[0], lambda: convert.open_table(path)):
+    for read in (lambda: convert.read(path, "test")[0], lambda: open_table(path)):
         try:
             assert isinstance(read(), tables.Table)
         except InputError as error:
@@ -102,7 +103,7 @@ def test_a_damaged_file_is_read_or_refused_with_an_input_error(sources, tmp_path
 # --- paths that are no files ------------------------------------------------------------------
 
 READERS = [
-    lambda path: convert.read(path, "test"), convert.open_table, tables.load,
+    lambda path: convert.read(path, "test"), open_table, tables.load,
     archive.read_npz, original.read_json, official.read_tfrecord,
 ]  # fmt: skip
 
@@ -297,4 +298,4 @@ def test_what_must_be_converted_first_is_no_dataset_of_a_search(write):
     for content in (tfrecord(made_up_runs([7])), npz(arrays_of([7]))):
         path = write(content)
         with pytest.raises(InputError, match=f"python -m nasbench_dataset.convert {path}"):
-            convert.open_table(path)
+            open_table(path)

@@ -8,7 +8,7 @@ from conftest import assert_refused, run
 
 from nasbench_dataset import InputError, cells, files
 from nasbench_dataset import table as tables
-from nasbench_dataset.convert import open_table
+from nasbench_dataset.opening import open_table
 
 
 def test_numerators_come_back_exactly_and_small(tmp_path):

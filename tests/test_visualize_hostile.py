@@ -22,7 +22,8 @@ from tree_layout import arrange
 
 quickly = settings(deadline=None, derandomize=True)
 FILES = "search", "nodes", "dangling_nodes", "guide"
-SUMMARY_FIELDS = "seed", "tree_nodes", "episodes", "unique_samples", "lookups", "dataset", "trace"
+MAIN_FIELDS = "settings", "samples", "failed", "outcome", "episodes", "counter", "bests", "open"
+SUMMARY_FIELDS = "seed", "tree_nodes", "episodes", "unique_samples", "lookups", "dataset", "trace", "training"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def refused_or_drawn(folder) -> None:
         drawing = arrange(run, 60)
         words = tree_pictures.caption(run, drawing)
         json.dumps(tree_page.page_data(run, drawing), allow_nan=False)
+        json.dumps(tree_page.found(run, {}), allow_nan=False)
     except InputError as error:
         assert "\n" not in str(error) and len(str(error)) < 400
     else:
@@ -89,11 +91,11 @@ def test_wrong_values_behind_a_right_seal(folder, saved, data):
     main, files, summary = saved
     where = data.draw(st.sampled_from((*FILES[:3], "summary.json")))
     if where == "search":
-        field = data.draw(st.sampled_from(("settings", "samples", "outcome", "episodes", "counter", "bests", "open")))
+        field = data.draw(st.sampled_from(MAIN_FIELDS))
         main = {**main, field: altered(data, main.get(field, [[0.9, 1, 1]]))}
     elif where == "summary.json":
         field = data.draw(st.sampled_from(SUMMARY_FIELDS))
-        summary = {**summary, field: altered(data, summary[field])}
+        summary = {**summary, field: altered(data, summary.get(field, {"store": "trainings.sqlite"}))}
     else:
         files = {**files, where: json.dumps(altered(data, json.loads(files[where]))).encode()}
     write(folder, main, files, summary)

@@ -19,28 +19,11 @@ from arch_generator import State
 from saved_run import Best
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
+from browser import browser, check_logs, look, open_page  # noqa: E402, F401 (a fixture)
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 HOSTILE = "</script><script>alert(1)</script><img src=http://127.0.0.1:9/x onerror=alert(2)>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, logging its console and whatever it requests."""
-    driver = shutil.which("chromedriver")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not driver or not chromium:
-        pytest.skip("Chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,950"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +44,10 @@ def tree(folder):
 @pytest.fixture
 def page(browser, folder):
     """The page, opened anew; afterwards nothing may have gone wrong in it."""
-    open_page(browser, folder)
+    open_page(browser, folder / "tree.html")
     yield browser
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    check_logs(browser, folder)
-
-
-def open_page(browser, folder):
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)  # forget what was before
-    browser.get((folder / "tree.html").as_uri())
-
-
-def check_logs(browser, folder):
-    """No message on the console, and nothing requested but the page itself."""
-    assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert {url for url in asked if not url.startswith("data:")} == {(folder / "tree.html").as_uri()}
+    check_logs(browser, folder / "tree.html")
 
 
 def hover(page, node, click=False):
@@ -172,12 +141,12 @@ def test_the_page_says_no_more_of_the_best_sample_than_is_known(browser, tree, t
     bests = changes.get("bests", unplaced)
     settings = {**tree.settings, "guide": int(changes.get("guided", False))}
     other = dataclasses.replace(tree, bests=bests, settings=settings)
-    tree_page.write_page(other, tree_layout.arrange(other, 5_000), tmp_path)
-    open_page(browser, tmp_path)
+    tree_page.write_page(other, tree_layout.arrange(other, 5_000), {}, tmp_path)
+    open_page(browser, tmp_path / "tree.html")
     total = len(tree.states)
     said = [said_at(browser, nodes) for nodes in (1, total // 2, total)]
     assert all(part in text for part, text in zip(words, said, strict=True)), said
-    check_logs(browser, tmp_path)
+    check_logs(browser, tmp_path / "tree.html")
 
 
 def ink(page):
@@ -203,10 +172,7 @@ def test_zooming_and_moving(page):
 
 @pytest.mark.parametrize("width", [400, 1400])
 def test_nothing_is_wider_than_the_window(page, width):
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    look(page, width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right)"
     assert max(page.execute_script(f"return {edges}")) <= width
@@ -236,7 +202,7 @@ def test_text_of_files_does_not_execute(browser, folder, tmp_path):
     summary = json.loads((copy / "summary.json").read_text())
     (copy / "summary.json").write_text(json.dumps(summary | {"dataset": HOSTILE}))
     assert run("visualize.py", copy, "--html").returncode == 0
-    open_page(browser, copy)
+    open_page(browser, copy / "tree.html")
     assert browser.find_elements(By.TAG_NAME, "img") == []
     assert HOSTILE[:60] in browser.find_element(By.CLASS_NAME, "caption").text
-    check_logs(browser, copy)  # an alert would have raised before
+    check_logs(browser, copy / "tree.html")  # an alert would have raised before

@@ -1,8 +1,8 @@
 """What searches sample, step by step, in a form that can be stored and compared: ``python tests/traces.py --write``.
 
-A search has to come out the same ever after: the same cells in the same order, looked up as often, in as many episodes,
-and a tree whose statistics are equal to the last bit. Cases that compute with Keras depend on the processor too, so they
-are compared only where ``machine()`` says what it said then.
+A search has to come out the same ever after: the same cells in the same order, looked up as often, in as many
+episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras depend on the processor
+too, so they are compared only where ``machine()`` says what it said then.
 
 The searches run on a made-up table (``made_up_table``), so that they say something about the code alone, whatever table
 ships. Traces on the first embedded table were written by the code before the searches were put on ask and tell (commit

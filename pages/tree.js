@@ -1,102 +1,4 @@
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-@@HASH@@'">
-<link rel="icon" href="data:,">
-<title>Where the search has been</title>
-<!-- The template of tree_page.py: it fills in the data, the caption, and the hash of the one script that may run. -->
-<style>
-  * { box-sizing: border-box; }
-  body {
-    margin: 0 auto; padding: 12px 16px; max-width: 1500px; font: 15px/1.45 system-ui, sans-serif;
-    color: #1c1c1c; background: #fff;
-  }
-  h1 { font-size: 1.4rem; margin: 0 0 8px; }
-  main { display: grid; grid-template-columns: minmax(0, 1fr) 330px; gap: 16px; }
-  .stage { position: relative; }
-  canvas#tree {
-    display: block; width: 100%; height: min(76vh, 900px); border: 1px solid #bbb; border-radius: 6px;
-    touch-action: none; cursor: grab;
-  }
-  canvas:focus-visible, button:focus-visible, input:focus-visible { outline: 3px solid #0b57d0; outline-offset: 2px; }
-  .buttons { position: absolute; top: 8px; left: 8px; display: flex; flex-wrap: wrap; gap: 6px; }
-  button {
-    font: inherit; color: inherit; min-width: 40px; min-height: 40px; padding: 4px 10px;
-    background: #fffffff0; border: 1px solid #888; border-radius: 6px; cursor: pointer;
-  }
-  .progress { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 12px; margin-top: 8px; }
-  .progress input { flex: 1 1 220px; min-width: 0; height: 32px; }
-  .progress output { flex: 1 1 100%; }
-  .legend {
-    display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 10px 0 6px; padding: 0; list-style: none;
-    font-size: 0.9rem;
-  }
-  .legend i { display: inline-block; width: 26px; margin-right: 6px; vertical-align: middle; border-top: 3px solid; }
-  .legend span { white-space: nowrap; }
-  #bar {
-    display: inline-block; width: 130px; height: 12px; margin: 0 6px; vertical-align: middle;
-    border: 1px solid #555;
-  }
-  aside { border: 1px solid #bbb; border-radius: 6px; padding: 10px 14px; min-height: 520px; }
-  h2 { font-size: 1.05rem; margin: 0 0 6px; }
-  dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 12px; margin: 0 0 8px; }
-  dt { color: #555; }
-  dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-  #cell svg { display: block; width: 100%; max-width: 300px; margin: 0 auto; }
-  .caption { font-size: 0.9rem; color: #333; overflow-wrap: anywhere; }
-  .caption p { margin: 2px 0; }
-  @media (max-width: 800px) {
-    body { padding: 8px; }
-    main { grid-template-columns: minmax(0, 1fr); }
-    canvas#tree { height: 52vh; }
-    aside { min-height: 0; }
-  }
-</style>
-</head>
-<body>
-<h1>Where the search has been</h1>
-<main>
-  <section>
-    <div class="stage">
-      <canvas id="tree" tabindex="0" role="img" aria-describedby="keys" aria-label="The search tree"></canvas>
-      <div class="buttons">
-        <button id="in" aria-label="zoom in">+</button>
-        <button id="out" aria-label="zoom out">&minus;</button>
-        <button id="whole">whole tree</button>
-        <button id="root">root</button>
-        <button id="best">best</button>
-      </div>
-    </div>
-    <div class="progress">
-      <label for="time">Progress of the search</label>
-      <input id="time" type="range" min="1">
-      <button id="play" aria-pressed="false">play</button>
-      <output id="so-far" for="time"></output>
-    </div>
-  </section>
-  <aside aria-live="polite" aria-label="The node pointed at">
-    <h2 id="what"></h2>
-    <dl id="facts"></dl>
-    <div id="cell"></div>
-  </aside>
-</main>
-<ul class="legend" id="legend"></ul>
-<div class="caption">
-@@CAPTION@@
-<p id="keys">Point at a node, or tap it, to see its cell. Drag to move, wheel or pinch to zoom. With the keyboard,
-on the tree: arrow up to the parent, down to the child with most visits, left and right to its neighbours; + and
-&minus; zoom; 0 shows the whole tree. Nodes appear in the order of their creation, none before the one that its
-line leads to; lines, values and visits are those at the end.</p>
-</div>
-<noscript>This page needs JavaScript; tree.png shows the same tree.</noscript>
-<script type="application/json" id="data">@@DATA@@</script>
-<script>
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const byId = id => document.getElementById(id);
+// The tree of a search: canvas, node pointed at, progress, pointer and keyboard.
 const canvas = byId("tree"), pen = canvas.getContext("2d");
 const count = data.value.length;
 const OPERATIONS = data.operations_by_number;
@@ -112,6 +14,13 @@ const [low, high] = data.limits, last = data.colours.length - 1;
 const bucket = data.value.map(v => Math.round(Math.min(1, Math.max(0, (v - low) / (high - low))) * last));
 const buckets = data.colours.map(() => []);
 bucket.forEach((b, i) => buckets[b].push(i));
+
+const scheme = matchMedia("(prefers-color-scheme: dark)"), styles = getComputedStyle(document.documentElement);
+const colours = {};  // of the canvas, as the style has them
+function readColours() {
+  for (const name of ["back", "ink", "dot", "focus"]) colours[name] = styles.getPropertyValue(`--${name}`);
+}
+const pathColour = path => path.is_best ? colours.ink : path.colour;
 
 const scale = () => 0.47 * Math.min(size.w, size.h) * view.zoom;
 const screenX = i => size.w / 2 + (data.x[i] - view.x) * scale();
@@ -136,17 +45,17 @@ function draw() {
     pen.stroke();
   }
   pen.globalAlpha = 1;
-  for (const path of data.paths) drawPath(path.nodes, "#fff", 5, []);  // outlines, to stand out from the lines below
-  for (const path of data.paths) drawPath(path.nodes, path.colour, 2.4, path.dashes);
+  for (const path of data.paths) drawPath(path.nodes, colours.back, 5, []);  // to stand out from the lines below
+  for (const path of data.paths) drawPath(path.nodes, pathColour(path), 2.4, path.dashes);
   for (const [b, nodes] of buckets.entries()) drawNodes(nodes, data.colours[b]);
-  mark(0, 8, "#000");
-  if (data.best < visible) mark(data.best, 9, "#000");
-  for (const i of [pinned, hovered]) if (i !== null) mark(i, radius(i) + 4, "#0b57d0");
+  mark(0, 8, colours.ink);
+  if (data.best < visible) mark(data.best, 9, colours.ink);
+  for (const i of [pinned, hovered]) if (i !== null) mark(i, radius(i) + 4, colours.focus);
 }
 
 function drawNodes(nodes, colour) {
   pen.fillStyle = colour;
-  pen.strokeStyle = "#333";
+  pen.strokeStyle = colours.dot;
   pen.lineWidth = 0.4;
   pen.beginPath();
   for (const i of nodes) {
@@ -213,13 +122,6 @@ function nearest(px, py, reach) {
   return found;
 }
 
-function element(name, text, parent) {
-  const result = document.createElement(name);
-  result.textContent = text;
-  parent.append(result);
-  return result;
-}
-
 function depth(i) { let steps = 0; while (i > 0) { i = data.parent[i]; steps++; } return steps; }
 
 function show() {
@@ -269,35 +171,31 @@ function arcs(vertices, edges) {
   return result;
 }
 
-function svg(name, attributes, parent) {
-  const result = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) result.setAttribute(key, value);
-  parent?.append(result);
-  return result;
-}
+const verticesOf = operations => ["input", ...Array.from(operations, o => OPERATIONS[o]), "output"];
+const edgesInWords = (names, lines) =>
+  lines.map(([x, y]) => `${names[x]} ${x} to ${names[y]} ${y}`).sort().join("; ") || "none";
 
 function cellPicture(operations, edges) {
-  const names = ["input", ...Array.from(operations, o => OPERATIONS[o]), "output"];
+  const names = verticesOf(operations);
   const step = 62, wide = 128, tall = 32, height = step * (names.length - 1) + tall + 8;
   const lines = arcs(names.length, edges);
-  const picture = svg("svg", { viewBox: `-150 ${-tall / 2 - 4} 300 ${height}`, role: "img" });
-  const said = lines.map(([x, y]) => `${names[x]} ${x} to ${names[y]} ${y}`).sort().join("; ");
-  svg("title", {}, picture).textContent = `Cell with the edges ${said || "none"}`;
-  const arrow = { id: "tip", viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 6, markerHeight: 6, orient: "auto" };
+  const picture = svg("svg", { viewBox: `-150 ${-tall / 2 - 4} 300 ${height}`, role: "img", class: "cell" });
+  svg("title", {}, picture).textContent = `Cell with the edges ${edgesInWords(names, lines)}`;
+  const id = newId();
+  const arrow = { id, viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 6, markerHeight: 6, orient: "auto" };
   const tip = svg("marker", arrow, svg("defs", {}, picture));
-  svg("path", { d: "M0,0L8,4L0,8Z", fill: "#444" }, tip);
+  svg("path", { d: "M0,0L8,4L0,8Z" }, tip);
   for (const [x, y, side] of lines) {
     const top = x * step, bottom = y * step, out = side * (wide / 2 + 15 * (y - x));
     const d = side === 0 ? `M0,${top + tall / 2}V${bottom - tall / 2}`
       : `M${side * wide / 2},${top + 7}C${out},${top + 7} ${out},${bottom - 7} ${side * wide / 2},${bottom - 7}`;
-    svg("path", { d, fill: "none", stroke: "#444", "stroke-width": 1.5, "marker-end": "url(#tip)" }, picture);
+    svg("path", { d, class: "edge", "marker-end": `url(#${id})` }, picture);
   }
   names.forEach((name, i) => {
     const fill = i === 0 || i === names.length - 1 ? data.plain : data.boxes[operations[i - 1]];
-    const box = { x: -wide / 2, y: i * step - tall / 2, width: wide, height: tall, rx: 6, fill, stroke: "#333" };
+    const box = { x: -wide / 2, y: i * step - tall / 2, width: wide, height: tall, rx: 6, fill };
     svg("rect", box, picture);
-    const place = { y: i * step + 4.5, "text-anchor": "middle", "font-size": 13, fill: "#111" };
-    svg("text", place, picture).textContent = name;
+    svg("text", { y: i * step + 4.5 }, picture).textContent = name;
   });
   return picture;
 }
@@ -417,23 +315,22 @@ function legend() {
   bar.append(" ");
   const scale = element("span", low.toFixed(3), bar);
   scale.append(swatch, high.toFixed(3));
-  for (const { label, colour, dashes } of data.paths) {
+  for (const { label, colour, dashes, is_best } of data.paths) {
     const item = document.createElement("li"), line = document.createElement("i");
-    line.style.borderTopColor = colour;
+    line.style.borderTopColor = is_best ? "var(--ink)" : colour;
     line.style.borderTopStyle = dashes.length === 0 ? "solid" : dashes[0] > 6 ? "dashed" : "dotted";
     item.append(line, label);
     list.append(item);
   }
-  element("li", "circled black: the root, and " + data.best_is, list);
+  element("li", "circled: the root, and " + data.best_is, list);
   element("li", "squares: finished cells; larger: more visits", list);
 }
 
 legend();
+readColours();
+scheme.addEventListener("change", () => { readColours(); redraw(); });
 byId("time").max = data.total;
 byId("time").value = data.total;
 new ResizeObserver(fit).observe(canvas);
 fit();
 setTime();
-</script>
-</body>
-</html>
