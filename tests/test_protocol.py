@@ -61,7 +61,8 @@ def test_random_graphs_are_those_of_the_protocol():
 
 def test_evolution_mutates_the_best_of_the_last_thirty(space, monkeypatch):
     parents, mutate = [], space.mutate
-    monkeypatch.setattr(space, "mutate", lambda graph, *rest, **how: parents.append(graph) or mutate(graph, *rest, **how))
+    noted = lambda graph, *rest, **how: parents.append(graph) or mutate(graph, *rest, **how)  # noqa: E731
+    monkeypatch.setattr(space, "mutate", noted)
     proposals = METHODS["protocol-evolution"](space, random.Random(0))
     next(proposals)
     for number in range(9):
