@@ -105,17 +105,26 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         return {"backend": meta_dnn.keras.backend.backend()}
 
     def status(self) -> str:
-        return f", Spearman {self.predictor.fits[-1][1]}" if self.predictor and self.predictor.fits else ""
+        if not self.predictor or not self.predictor.fits:
+            return ""
+        collapses = f", begun anew {len(self.predictor.collapses)} x" if self.predictor.collapses else ""
+        return f", Spearman {self.predictor.fits[-1][1]}{collapses}"
 
     def details(self) -> dict:
-        return {"fits": self.predictor.fits} if self.predictor else {"share_of_networks": self.guide.model.share}
+        if not self.predictor:
+            return {"share_of_networks": self.guide.model.share}
+        return {"fits": self.predictor.fits, "collapses": self.predictor.collapses}
 
     def closing_lines(self) -> list[str]:
         if not self.predictor:
             return [f"of what the networks predict {self.guide.model.share:.0%} counts, by the last fit"]
         fits = self.predictor.fits[-LAST_FITS:]
         judged = ", ".join(f"{samples:,}: {correlation}" for samples, correlation, _ in fits)
-        return [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
+        lines = [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
+        if self.predictor.collapses:
+            at = ", ".join(map("{:,}".format, self.predictor.collapses))
+            lines.append(f"the Meta-DNN predicted the same of all cells, and was begun anew, after {at} samples")
+        return lines
 
 
 def main(argv: list[str] | None = None) -> int:

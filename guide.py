@@ -158,8 +158,8 @@ class Guide:
         return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]])))
 
     def anything(self) -> State | None:
-        """A random cell to be sampled before the first fit, in stored form; None where enough are on their way."""
-        if self.ready or len(self.samples) + len(self._pending) >= self.first_fit:
+        """A random cell to be sampled before the first fit, in stored form; None where it meets none that is new."""
+        if self.ready:
             return None
         for _ in range(self.first_fit):
             index = self.space.index(next(self._anywhere))

@@ -247,7 +247,8 @@ def top_k(space: Space, rng: random.Random, new_network: "Callable[[int], MetaDN
     """The top k by a predictor (Wen et al., arXiv 1912.00848, section 3), here the Meta-DNN of AlphaX, in rounds.
 
     50 random graphs; then in each round the 50 of 1,000 random graphs of which the network, fitted further to all
-    samples, predicts most. Differs: they fit once, to a fixed number of random cells, with a graph network of their own.
+    samples, predicts most. Differs: they fit once, to a fixed number of random cells, with a graph network of their
+    own.
     """
     from meta_dnn import MetaDNN
 

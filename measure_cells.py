@@ -23,6 +23,7 @@ import argparse
 import math
 import random
 import time
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Callable
@@ -75,6 +76,17 @@ def scatter(trainings: list[Training]) -> str:
     )
 
 
+def measured(job: training_job.Job) -> Training:
+    """Make a training, in a worker; an InputError where nothing can be trained there."""
+    _check_device(job.recipe.engine)
+    return training_job.run(job)
+
+
+@lru_cache(maxsize=1)
+def _check_device(engine: str) -> None:
+    training_job.device(engine)
+
+
 def train_all(jobs: list[training_job.Job], store: TrainingStore, processes: int) -> None:
     """Make trainings in processes of one thread each, and keep them.
 
@@ -87,7 +99,7 @@ def train_all(jobs: list[training_job.Job], store: TrainingStore, processes: int
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     training_job.prepare(threads=1, gpu=None)  # they inherit it
-    workers.run_all(training_job.run, [(job,) for job in jobs], keeper(store, len(jobs)), jobs=processes)
+    workers.run_all(measured, [(job,) for job in jobs], keeper(store, len(jobs)), jobs=processes)
 
 
 def keeper(store: TrainingStore, number: int) -> Callable[[Training], None]:

@@ -64,7 +64,7 @@ def encode(batch: Sequence[Cell]) -> np.ndarray:
     return rows
 
 
-def build(seed: int, layers: Layers | None = None) -> keras.Model:
+def build(seed: int | tuple[int, int], layers: Layers | None = None) -> keras.Model:
     """The compiled network: 56 numbers -> 512-2048-2048-512 ReLU, or other layers -> an accuracy in 0..1."""
     layers = layers or LAYERS
     seeds = np.random.SeedSequence(seed).generate_state(len(layers)).tolist()
@@ -129,6 +129,7 @@ class MetaDNN:
 
     def __init__(self, seed: int, layers: Layers | None = None):
         self.seed, self.fits, self.count = seed, 0, 0
+        self._layers = layers
         self.model = build(seed, layers)
         self.rows = np.zeros((1024, ROW), np.float32)
         self.accuracies = np.zeros(1024, np.float32)
@@ -143,6 +144,10 @@ class MetaDNN:
         self.rows[self.count : end] = encode(batch)
         self.accuracies[self.count : end] = accuracies
         self.count = end
+
+    def begin_anew(self) -> None:
+        """Other initial weights, and nothing of the fits so far."""
+        self.model = build((self.seed, self.fits), self._layers)
 
     def to_save(self) -> bytes:
         """Weights and the state of the optimizer, as an npz file; samples and counts are known elsewhere."""

@@ -1,8 +1,9 @@
 """The Meta-DNN as a guide: an ensemble of small networks on top of the linear model. Ours, not the paper's.
 
 A few dozen samples are too few for a network alone, and enough for a linear model; what that one leaves over, the
-networks learn. How much of what they say counts is told by samples that they were not fitted to: each is fitted to as
-many samples drawn with replacement, so that it has not seen a third of them. An ensemble that has learned nothing, or has
+networks learn. How much of what they say counts is told by samples that they were not fitted to (each is fitted to as
+many samples drawn with replacement, so that it has not seen a third of them): the slope of a regression of these on what
+was said, less its standard error. An ensemble that has learned nothing, or has
 collapsed, does not count at all, and it is begun anew at each fit. All members are fitted by one compiled program, and
 the time that takes grows linearly with the samples.
 """
@@ -69,8 +70,11 @@ class NetworkModel:
         np.put_along_axis(unseen, drawn, False, axis=1)
         judged = unseen.any(axis=0)
         theirs = (predicted * unseen).sum(axis=0)[judged] / unseen.sum(axis=0)[judged]
-        explained = float(theirs @ left[judged]) / (float(theirs @ theirs) or 1.0)
-        self.share = min(1.0, max(0.0, explained)) if np.isfinite(explained) else 0.0
+        square = float(theirs @ theirs) or 1.0
+        slope = float(theirs @ left[judged]) / square
+        error = (float(np.mean((left[judged] - slope * theirs) ** 2)) / square) ** 0.5 if judged.any() else 0.0
+        sure = slope - error  # less its standard error, so that chance does not count
+        self.share = min(1.0, max(0.0, sure)) if np.isfinite(sure) else 0.0
         missed = float(np.mean((left[judged] - self.share * theirs) ** 2)) ** 0.5 if judged.any() else 0.0
         self.noise = max(missed, self.linear.noise) if self.share else self.linear.noise
 

@@ -80,7 +80,7 @@ class SearchOptions:
         100,
         "unique samples, at random, before the model is fitted first",
         command.whole_number(2),
-        20,
+        10,
         metavar="SAMPLES",
     )
 

@@ -34,6 +34,9 @@ class Predictor:
         For each fit: the unique samples then, Spearman's rank correlation of predictions and accuracies over the
         samples since the fit before (not yet fitted to; None at the first one, when nothing was learned, and where all
         are equal), and the seconds that the fit took.
+    collapses : list of int
+        The unique samples at each fit after which the network predicted the same of all cells, and was begun anew.
+        Nothing in the original's network prevents that, and no fit brings it back.
     """
 
     def __init__(self, space: Space, seed: int, options: MetaDNNOptions):
@@ -41,6 +44,7 @@ class Predictor:
         self.network = meta_dnn.MetaDNN(seed)
         self.samples: dict[int, float] = {}
         self.fits: list[tuple[int, float | None, float]] = []
+        self.collapses: list[int] = []
         self._predictions: dict[State, float] = {}  # under the present weights
         self._fit_at = options.fit_every
 
@@ -70,6 +74,10 @@ class Predictor:
         started = time.perf_counter()
         self.network.add(batch, accuracies)
         self.network.fit(self.options.epochs)
+        if len(batch) > 1 and np.ptp(self.network.predict(batch)) == 0:
+            self.collapses.append(len(self.samples))
+            self.network.begin_anew()
+            self.network.fit(self.options.epochs)
         self._predictions.clear()
         self.fits.append((len(self.samples), correlation, round(time.perf_counter() - started, 3)))
         self._fit_at = self._next_multiple(len(self.samples))
@@ -87,6 +95,7 @@ class Predictor:
     def to_save(self) -> Saved:
         """What does not follow from the samples: for JSON, and files by their names."""
         main = {"fits": self.fits, "fitted_samples": self.network.count, "fit_due": self._fit_at}
+        main["collapses"] = self.collapses
         return main, {"predictions": pack_cells(self._predictions), "meta_dnn.npz": self.network.to_save()}
 
     def restore(self, main: dict, files: dict[str, bytes]) -> None:
@@ -107,8 +116,11 @@ class Predictor:
         self._fit_at = self._next_multiple(fitted)
         if list(counts) != sorted(set(counts)) or (main["fitted_samples"], main["fit_due"]) != (fitted, self._fit_at):
             raise ValueError("fits: not as the fits of a search leave them")
-        self.fits = [tuple(fit) for fit in main["fits"]]
+        collapses = main.get("collapses", [])  # older saves have none
+        if type(collapses) is not list or not set(collapses) <= {*counts} or collapses != sorted(set(collapses)):
+            raise ValueError("collapses: not at fits")
+        self.fits, self.collapses = [tuple(fit) for fit in main["fits"]], collapses
         self._predictions = unpack_cells(files["predictions"], self.space.generator)
         first = list(islice(self.samples.items(), fitted))
         batch, accuracies = [cells.cell(index) for index, _ in first], [accuracy for _, accuracy in first]
-        self.network.restore(files["meta_dnn.npz"], batch, accuracies, len(self.fits))
+        self.network.restore(files["meta_dnn.npz"], batch, accuracies, len(self.fits) + len(self.collapses))

@@ -68,10 +68,10 @@ class Command:
 
 
 def summary(out: Path, printed: str) -> dict:
-    """Everything of summary.json but the times."""
+    """Everything of summary.json but times and places."""
     content = json.loads((out / "summary.json").read_bytes())
     content["fits"] = [fit[:2] for fit in content.get("fits", [])]
-    return {name: value for name, value in content.items() if name not in ("seconds", "dataset")}
+    return {name: value for name, value in content.items() if name not in ("seconds", "dataset", "training")}
 
 
 def comparison(out: Path, printed: str) -> list:
@@ -112,6 +112,10 @@ NET = {"in/small.json": "net/small.json", "in/images.npz": "net/images.npz"}
 DNN = "--max-nodes 4 --samples 30 --fit-every 10 --epochs 1 --rollouts 2 --seed 1 --save-every 0.2".split()
 LITTLE = "--max-vertices 3 --seeds 1 --channels 4 --stacks 1 --epochs 2".split()
 MEASURE = *LITTLE, *"--data {in}/stripes.npz --store {out}/store.sqlite --table {out}/new.pickle".split()
+TRAINED_SEARCH = (
+    *"--seed 3 --max-nodes 3 --samples 3 --train {in}/stripes.npz --store {out}/store.sqlite".split(),
+    *("--train-channels 4 --train-stacks 1 --train-epochs 2 --keep-best".split()),
+)
 TABLE = {"in/table.pickle": "tables/table.pickle"}
 RUN = {f"in/run/{name}": f"searches/ended/{name}" for name in (*SAVED, "summary.json")}
 
@@ -134,8 +138,11 @@ def _converter(name: str, source: str, share: float = 0.3) -> Command:
 
 def _search(name: str, *options: str, script: str = "MCTS.py", inputs: dict[str, str], **more) -> Command:
     files = (*SAVED, *RESULTS)
-    argv = script, *SEARCH, "--dataset", "{in}/table.pickle", *options
-    return Command(name, argv, {**TABLE, **inputs}, files, summary, ("--resume",), **more)
+    if "--train" in options:
+        files = (*files, "store.sqlite", "best.keras", "best.json")
+    else:
+        options, inputs = ("--dataset", "{in}/table.pickle", *options), {**TABLE, **inputs}
+    return Command(name, (script, *SEARCH, *options), inputs, files, summary, ("--resume",), **more)
 
 
 _DNN = {"script": "MCTS_metaDNN.py", "heavy": True}
@@ -169,6 +176,8 @@ _ALL = [
             ("-m", *"nasbench_dataset.fit_surrogate {in}/data --trees 1 --out {out}/new.pickle".split()),
             {f"in/data/{name}": f"measured/{name}" for name in MEASURED},
             ("new.pickle",), contents("new.pickle"), share=0.1),
+    _search("MCTS.py --train", *TRAINED_SEARCH, inputs={"in/stripes.npz": "stripes/stripes.npz"}, share=0.06,
+            heavy=True),
     Command("measure_cells.py", ("measure_cells.py", *MEASURE, "--workers", "2"),
             {"in/stripes.npz": "stripes/stripes.npz"},
             ("store.sqlite", "new.pickle"), trainings, share=0.1, heavy=True),

@@ -1,11 +1,10 @@
-"""How well the linear model of guide.py orders measured cells: `python tests/benchmark_guide.py MEASUREMENTS`.
+"""How well the models of the guide order measured cells: `python tests/benchmark_guide.py MEASUREMENTS`.
 
-The embedded table is a fit to these measurements by features that hold the model's own, so that a model could look
-better on it than on real accuracies. Here it is fitted to some of the uniformly drawn measured cells and orders all
+The embedded table is a fit to these measurements by features that hold the models' own, so that a model could look
+better on it than on real accuracies. Here each is fitted to some of the uniformly drawn measured cells and orders
 others, and does the same on the embedded table. MEASUREMENTS: the folder that fit_surrogate takes.
 """
 
-import random
 import sys
 from pathlib import Path
 
@@ -14,25 +13,26 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from arch_generator import State, arch_generator
-from guide import Guide
+from guide import Model, targets_of
+from linear_model import LinearModel
 from nasbench_dataset import cells, command
 from nasbench_dataset.fit_surrogate import read_measurements
 from nasbench_dataset.table import EMBEDDED, load
-from space import Space
+from network_model import NetworkModel
 
-SIZES = (100, 300, 1_000, 5_000)
-REPEATS = 5
+SIZES = (20, 50, 150, 300, 1_000)
+REPEATS, JUDGED = 5, 2_000
+MODELS = {"linear": LinearModel, "networks": lambda: NetworkModel(0)}
 
 
-def correlation(accuracies: np.ndarray, fitted: np.ndarray, others: np.ndarray) -> float:
+def correlation(model: Model, accuracies: np.ndarray, fitted: np.ndarray, others: np.ndarray) -> float:
     """Spearman's rank correlation over ``others`` of a model fitted to ``fitted``, both indices of cells."""
-    guide = Guide(Space(arch_generator(7), "isomorphic", ~np.isnan(accuracies)), random.Random(0))
-    for index in fitted.tolist():
-        guide.tell(index, float(accuracies[index]))
-    guide.fit()
-    predicted = [guide.worth(State(*cells.cell(index), True)) for index in others.tolist()]
-    return float(spearmanr(predicted, accuracies[others]).statistic)
+
+    def rows(indices: np.ndarray) -> np.ndarray:
+        return np.array([model.encode(cells.cell(index)) for index in indices.tolist()])
+
+    model.fit(rows(fitted), targets_of(accuracies[fitted]))
+    return float(spearmanr(model.mean(rows(others)), accuracies[others]).statistic)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,14 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     measured = np.full(cells.cell_count(), np.nan)
     measured[indices] = sample.valid[sample.in_sample]
     tables, rng = (measured, load(EMBEDDED).columns["valid"]), np.random.default_rng(0)
+    print("Spearman: " + ", ".join(f"{name} on {where}" for name in MODELS for where in ("measured cells", "the table")))
     for size in SIZES:
         both = []
         for _ in range(REPEATS):
             order = rng.permutation(indices)
-            both.append([correlation(table, order[:size], order[size:]) for table in tables])
-        real, surrogate = np.median(both, axis=0)
-        words = f"Spearman on measured cells {real:.3f}, on the embedded table {surrogate:.3f}"
-        print(f"fitted to {size:5,} cells: {words}", flush=True)
+            parts = order[:size], order[size : size + JUDGED]
+            both.append([correlation(model(), table, *parts) for model in MODELS.values() for table in tables])
+        words = [f"{value:.3f}" for value in np.median(both, axis=0)]
+        print(f"{size:5,} cells: {', '.join(words)}", flush=True)
     return 0
 
 

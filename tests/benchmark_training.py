@@ -95,8 +95,7 @@ def _network(cell: tuple, shape, recipe: Recipe, weights: dict):
         layers[name] = nn.Sequential(convolution, norm, nn.ReLU())
     layers["head"] = nn.Linear(*weights["head.kernel"].shape)
     layers["head"].weight.data = from_numpy(weights["head.kernel"].T.copy())
-    operations, edges = cell
-    last = len(operations) + 1
+    (operations, edges), last = cell, len(cell[0]) + 1
 
     def forward_cell(name: str, channels: list[int], x):
         results = [x]

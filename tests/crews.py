@@ -35,8 +35,9 @@ def training_of(job: Job, outcome: str = TRAINED) -> Training:
     """What the training of a job gives, made up."""
     valid = (0.4, accuracy(job.cell)) if outcome == TRAINED else ()
     shape = job.recipe.shape(4, 1, 3)
+    reason, losses = "" if valid else "why", (1.0,) * len(valid)
     return Training(
-        job.cell, job.recipe, "made up", job.data, job.seed, outcome, "" if valid else "why", valid, (1.0,) * len(valid),
+        job.cell, job.recipe, "made up", job.data, job.seed, outcome, reason, valid, losses,
         0.5 if valid else None, 0.01, 0.01, parameter_count(cells.cell(job.cell), shape), "here", "none",
     )  # fmt: skip
 

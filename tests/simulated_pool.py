@@ -2,6 +2,7 @@
 
     python tests/simulated_pool.py --trials 30          the table of docs/parallel.md
     python tests/simulated_pool.py --measurements FILE  with the published training seconds of the cells in that .npz
+    python tests/simulated_pool.py --budget 150         all cells, guided by validation: the test error after 150 samples
 
 Nothing is waited for: the pool has a clock of its own, which stands still while a search is asked. A training takes the
 published seconds of its cell, where they are given; of any other cell so long as one of them drawn at random.
@@ -93,12 +94,38 @@ def durations(measurements: str | None, rng: random.Random):
     return seconds
 
 
-def trial(method: str, lookup: str, at_once: int, seed: int, measurements: str | None, samples: int | None = None):
-    """One search up to 6 vertices; (its driver, its pool, what ended it)."""
-    trainer = NetTrainer(open_table(EMBEDDED), arch_generator(6), "test", lookup)
+def trial(
+    method: str,
+    lookup: str,
+    at_once: int,
+    seed: int,
+    measurements: str | None,
+    samples: int | None = None,
+    max_nodes: int = 6,
+    metric: str = "test",
+    table: Path = EMBEDDED,
+):
+    """One search; (its driver, its pool, what ended it)."""
+    trainer = NetTrainer(open_table(table), arch_generator(max_nodes), metric, lookup)
     pool = SimulatedPool(trainer, at_once, durations(measurements, random.Random(seed)))
     driver = Driver(new_method(method, trainer.space, seed), pool, trainer.target_accuracy)
     return driver, pool, driver.run(samples, patience=100_000)
+
+
+def report_budget(method: str, budget: int, trials: int, table: Path) -> None:
+    """Print the table of test errors after so many samples, by how many questions are open."""
+    test = open_table(table).columns["test"]
+    print("| method | open questions | test error (%) of the best by validation after 20, 50, ... samples |\n|-|-|-|")
+    at = [n for n in (20, 50, 100, 150, 300) if n <= budget]
+    for at_once in (1, 4, 16):
+        errors = []
+        for seed in range(trials):
+            driver, *_ = trial(method, "isomorphic", at_once, seed, None, budget, 7, "valid", table)
+            trace = list(driver.history.training_trace.items())
+            errors.append([100 - 100 * test[max(trace[:n], key=lambda pair: pair[1])[0]] for n in at])
+        means, deviations = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1) / trials**0.5
+        words = ", ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in zip(means, deviations))
+        print(f"| {method} | {at_once} | {words} |", flush=True)
 
 
 def main() -> int:
@@ -107,7 +134,13 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--measurements", metavar="FILE")
     parser.add_argument("--methods", default="mcts,tuned")
+    parser.add_argument("--budget", type=int, metavar="SAMPLES")
+    parser.add_argument("--dataset", type=Path, default=EMBEDDED, help="with --budget")
     options = parser.parse_args()
+    if options.budget:
+        for method in options.methods.split(","):
+            report_budget(method, options.budget, options.trials, options.dataset)
+        return 0
     print(
         "| method | open questions | found | unique samples to the best cell | workers busy | hours | of one worker |"
     )

@@ -60,7 +60,10 @@ def searched(store, method="mcts", samples=30, **options) -> tuple[Driver, list[
     return driver, told
 
 
-@pytest.mark.parametrize("method", ("mcts", "tuned", "random", "evolution", "local-search"))
+METHODS = ("mcts", "tuned", "random", "evolution", "local-search", "q-learning", "lanas", "npenas", "nas-bowl")
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_cell_is_trained_once_and_its_answer_is_that_of_the_store(store, method):
     driver, _ = searched(store, method)
     crew = CREWS[0]

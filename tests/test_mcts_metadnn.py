@@ -182,6 +182,28 @@ def test_no_fit_after_the_target(trainer, monkeypatch):
     assert run_until_found(samples) == samples
 
 
+def test_a_network_that_has_collapsed_is_begun_anew_and_that_is_said(trainer):
+    """Biases of the first layer so low that no ReLU gives anything: one prediction for all cells, for ever."""
+    search = MCTS_metaDNN(trainer.space, 0, MetaDNNOptions(rollouts=1, fit_every=10, epochs=1))
+    driver = Driver(search, trainer)
+    driver.run(samples=20)
+    layer = search.predictor.network.model.layers[0]
+    layer.set_weights([layer.get_weights()[0], np.full(512, -1e6, np.float32)])
+    driver.run(samples=45)
+    assert search.predictor.collapses == [20]
+    assert np.ptp(search.predictor.network.predict([cells.cell(index) for index in range(50, 60)])) > 0
+    assert "begun anew 1 x" in search.status() and search.details()["collapses"] == [20]
+    assert "after 20 samples" in search.closing_lines()[-1]
+    again = MCTS_metaDNN(trainer.space, 0, search.options)
+    again.restore(*search.to_save(), driver.history.training_trace)
+    assert again.predictor.collapses == [20] and again.predictor.network.fits == search.predictor.network.fits
+    main, files = search.to_save()
+    for wrong in ([21], [20, 20], 20, [None]):
+        with pytest.raises((ValueError, TypeError)):
+            new = MCTS_metaDNN(trainer.space, 0, search.options)
+            new.restore({**main, "collapses": wrong}, files, driver.history.training_trace)
+
+
 def test_the_options_of_the_search_hold_with_the_meta_dnn_too(small_table):
     trainer = NetTrainer(small_table, arch_generator(3), lookup="isomorphic")
     options = MetaDNNOptions(cp=0.05, rollouts=1, epochs=1, backup="path", close_exhausted=True)

@@ -60,6 +60,14 @@ def test_what_cannot_be_written_is_refused_before_any_training(place):
     assert not (place / "out/store.sqlite").exists()
 
 
+@pytest.mark.parametrize("engine", ["program", "keras"])
+def test_a_machine_that_cannot_train_is_told_in_one_line(place, monkeypatch, engine):
+    monkeypatch.setenv("JAX_PLATFORMS", "nothing")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    result = run_in_peace(*options(place), "--max-vertices", "2", "--engine", engine)
+    assert_refused(result, "cannot", "JAX_PLATFORMS=nothing asks for that")
+
+
 @pytest.mark.parametrize("option", ["--store", "--data", "--table"])
 def test_an_empty_path_is_refused(place, option):
     result = run_in_peace(*options(place), "--max-vertices", "2", option, "")

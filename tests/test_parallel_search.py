@@ -152,7 +152,7 @@ def test_a_late_answer_goes_along_the_way_of_its_question(trainers, options):
     assert (root.n, node.n, later.way[0].n, later.way[0].x_bar) == (4, 1, 1, 0.0)
 
 
-@every_option
+@pytest.mark.parametrize("options", [ORIGINAL, CLOSING, PATH], ids=["original", "closing", "path"])
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_failed_training_takes_its_marks_off_and_backs_nothing_up(trainers, options, finished):
     trainer = trainers[4, "exact"]
@@ -172,6 +172,17 @@ def test_a_failed_training_takes_its_marks_off_and_backs_nothing_up(trainers, op
     assert (node.n, node.visits, node.x_bar) == (1, 1, 0.0 if finished else GIVEN_UP)
     assert (search.dangling_nodes, search.guide.samples) == (dangling, known)
     assert driver.run(samples=20) == "samples"
+
+
+def test_a_failed_training_that_the_guide_asked_for_is_waited_for_no_more(trainers):
+    search = MCTS(trainers[5, "isomorphic"].space, 1, TUNED)
+    asked = [search.ask() for _ in range(30)]
+    assert all(not question.way for question in asked[1:])  # the first is of the root
+    assert list(search.guide._pending) == [question.index for question in asked]
+    for question in asked:
+        search.tell(question, FAILED)
+    assert not search.guide._pending and not search.guide.samples
+    assert not {search.ask().index for _ in range(30)} & {question.index for question in asked}
 
 
 @pytest.mark.parametrize("options", [CLOSING, TUNED], ids=["closing", "tuned"])
