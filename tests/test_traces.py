@@ -5,8 +5,6 @@ import json
 import pytest
 import traces
 
-from nasbench_dataset.table import EMBEDDED, load
-
 STORED = json.loads(traces.STORED.read_bytes())
 WITHOUT_KERAS = [case for case in traces.cases() if not traces.needs_keras(case)]
 QUICK_WITH_KERAS = (  # the others take too long for every run of the tests
@@ -18,7 +16,7 @@ QUICK_WITH_KERAS = (  # the others take too long for every run of the tests
 
 @pytest.fixture(scope="module")
 def table():
-    return load(EMBEDDED)
+    return traces.made_up_table()
 
 
 def differing(cases: list[dict], table) -> list[str]:
