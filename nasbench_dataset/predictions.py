@@ -63,20 +63,19 @@ def predict(measured: Measured, seed: int, trees: int = TREES) -> Prediction:
     """
     fold = np.random.default_rng(seed).permutation(len(measured.index)) % FOLDS
     fit = _Fit(features.matrix(measured.index), fold, seed * FOLDS, trees)
-    unseen = fit.add(stretch(measured.valid), measured.worked)
-    return Prediction(_mean_over(fit.models, unstretch, "accuracies"), unstretch(unseen))
+    models, unseen = fit.models(stretch(measured.valid), measured.worked)
+    return Prediction(_means_everywhere([models], unstretch)[0], unstretch(unseen))
 
 
 def predict_trainings(trainings: Trainings, seed: int, trees: int = TREES) -> dict[str, Prediction]:
     """The same for each column of ``trainings``, in the form that ``stretched`` gives."""
     fold = np.random.default_rng(seed).permutation(len(trainings.index)) % OTHER_FOLDS
     fit = _Fit(features.matrix(trainings.index), fold, seed * OTHER_FOLDS, max(1, round(OTHER_TREES * trees)))
-    found = {}
-    for name, column in trainings.columns.items():
-        fit.models.clear()
-        unseen = fit.add(stretched(name, column), np.ones(len(column), bool))
-        found[name] = Prediction(_mean_over(fit.models, lambda value: value, name), unseen)
-    return found
+    everything = np.ones(len(trainings.index), bool)
+    fits = [fit.models(stretched(name, column), everything) for name, column in trainings.columns.items()]
+    everywhere = _means_everywhere([models for models, _ in fits], lambda value: value)
+    predictions = (Prediction(means, unseen) for means, (_, unseen) in zip(everywhere, fits))
+    return dict(zip(trainings.columns, predictions))
 
 
 def stretched(name: str, column: np.ndarray) -> np.ndarray:
@@ -89,12 +88,11 @@ class _Fit:
 
     def __init__(self, matrix: np.ndarray, fold: np.ndarray, seed: int, trees: int):
         self.matrix, self.fold, self.seed, self.trees = matrix, fold, seed, trees
-        self.models: list = []
 
-    def add(self, values: np.ndarray, use: np.ndarray) -> np.ndarray:
-        """Fit to the rows to ``use``; the predictions of all rows by the models that had not seen them."""
+    def models(self, values: np.ndarray, use: np.ndarray) -> tuple[list, np.ndarray]:
+        """Fit to the rows to ``use``; the models, and the predictions of all rows by the one that had not seen each."""
         regressor, threadpool_limits = _scikit_learn()
-        unseen = np.empty(len(values))
+        models, unseen = [], np.empty(len(values))
         with threadpool_limits(1):  # sums in the same order, thus the same file, whatever the number of cores
             for number in range(self.fold.max() + 1):
                 say(f"fitting model {number + 1} of {self.fold.max() + 1}")
@@ -102,8 +100,8 @@ class _Fit:
                 model = regressor(max_iter=self.trees, random_state=self.seed + number, **TREE_OPTIONS)
                 model.fit(self.matrix[use & ~mine], values[use & ~mine])
                 unseen[mine] = model.predict(self.matrix[mine])
-                self.models.append(model)
-        return unseen
+                models.append(model)
+        return models, unseen
 
 
 def _scikit_learn() -> tuple:
@@ -116,16 +114,16 @@ def _scikit_learn() -> tuple:
     return HistGradientBoostingRegressor, threadpool_limits
 
 
-def _mean_over(models: list, form: Callable[[np.ndarray], np.ndarray], what: str) -> np.ndarray:
-    """The mean of what the models predict for all cells, each in the form asked for."""
-    say(f"predicting all cells: {what}")
+def _means_everywhere(groups: list[list], form: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+    """For all cells, the mean of what the models of each group predict, each in the form asked for."""
+    say("predicting all cells")
     _, threadpool_limits = _scikit_learn()
-    found = []
+    found: list[list[np.ndarray]] = []
     with threadpool_limits(1):
         for chunk in np.array_split(np.arange(cells.cell_count()), cells.cell_count() // CHUNK):
             matrix = features.matrix(chunk)
-            found.append(np.mean([form(model.predict(matrix)) for model in models], axis=0))
-    return np.concatenate(found)
+            found.append([np.mean([form(model.predict(matrix)) for model in models], axis=0) for models in groups])
+    return [np.concatenate(parts) for parts in zip(*found)]
 
 
 def calibrate(prediction: Prediction, measured: Measured) -> Prediction:

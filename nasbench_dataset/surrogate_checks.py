@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nasbench_dataset import cells, predictions, surrogate, table
+from nasbench_dataset import cells, noise, predictions, surrogate, table
 from nasbench_dataset.measurements import FAILED, Measured, Trainings
 from nasbench_dataset.published import BEST, BEST_TESTS, LARGEST_MAXIMUM, PLACE_OF_BEST, RANDOM_UP_TO_6
 from nasbench_dataset.residuals import ResidualField
@@ -11,7 +11,6 @@ QUANTILES = (0.1, 0.5, 0.9, 0.99)
 TOP_TEST = (0.93, 0.935, 0.94, 0.941, 0.9415)  # how many cells lie above
 TOP_VALID = (0.94, 0.942, 0.944, 0.946, 0.948, 0.949)
 GOOD = 0.94  # of neighbours
-TYPICAL = 0.0034  # taken off a maximum to tell good neighbours, at every level, as in the published figure
 LANAS = {50: 0.93437, 200: 0.93734, 1_000: 0.94131, 4_000: 0.94309}  # mean best test of 41 runs
 
 
@@ -77,10 +76,10 @@ def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.n
         score = (values - level) / fit.scale.sd(level)
         score = np.clip(score - np.nanmedian(score), -4, 4)
         correlation = np.corrcoef(score[one], score[other])[0, 1]
-        good = values[one] - TYPICAL > GOOD
-        share, count = np.mean(values[other[good]] - TYPICAL > GOOD), good.sum()
+        good = values[one] - noise.TYPICAL > GOOD
+        share, count = np.sum(values[other[good]] - noise.TYPICAL > GOOD) / max(good.sum(), 1), good.sum()
         print(f"Neighbours, {name} ({both.sum() // 2:,} pairs): correlation of residuals {correlation:.3f};")
-        print(f"  of those of cells with maximum - {TYPICAL} above {GOOD}: {share:.1%} above, too ({count:,})")
+        print(f"  of those of cells with maximum - {noise.TYPICAL} above {GOOD}: {share:.1%} above, too ({count:,})")
 
 
 def report_held_out(

@@ -300,8 +300,11 @@ def made_up(tmp_path_factory):
 
 def test_the_script_runs_and_the_same_seeds_give_the_same_file(made_up, tmp_path, field):
     out, again, other = (tmp_path / name for name in ("out.pickle", "again.pickle", "other.pickle"))
-    result = run("-m", "nasbench_dataset.fit_surrogate", made_up, "--out", out, "--trees", 2, timeout=600)
+    evaluate = "--evaluate", "--held-out", 100
+    result = run("-m", "nasbench_dataset.fit_surrogate", made_up, "--out", out, "--trees", 2, *evaluate, timeout=900)
     assert result.returncode == 0, result.stderr
+    for words in ("(174)", "of 500 cells", "Neighbours, table", "On 100 measured cells held out", "random cells of all"):
+        assert words in result.stdout, words
     known, trainings = measurements.read_measurements(made_up), measurements.read_trainings(made_up)
     prediction = predictions.predict(known, seed=0, trees=2)
     of_trainings = predictions.predict_trainings(trainings, seed=0, trees=2)
