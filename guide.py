@@ -173,9 +173,9 @@ class Guide:
     def choose(self) -> State | None:
         """The most promising of the cells shown and not sampled, now to be sampled; None where there is none.
 
-        It is first shown mutants of the best samples and random graphs; of what it then chooses the neighbours, with one
-        operation or edge changed, and mutants, grown to the largest size before. Of each the stored form, which is in
-        the table under either lookup.
+        It is first shown mutants of the best samples and random graphs; of what it then chooses the neighbours, with
+        one operation or edge changed, and mutants, grown to the largest size before. Of each the stored form, which is
+        in the table under either lookup.
         """
         if not self.ready:
             return None

@@ -2,10 +2,10 @@
 
 A few dozen samples are too few for a network alone, and enough for a linear model; what that one leaves over, the
 networks learn. How much of what they say counts is told by samples that they were not fitted to (each is fitted to as
-many samples drawn with replacement, so that it has not seen a third of them): the slope of a regression of these on what
-was said, less its standard error. An ensemble that has learned nothing, or has
-collapsed, does not count at all, and it is begun anew at each fit. All members are fitted by one compiled program, and
-the time that takes grows linearly with the samples.
+many samples drawn with replacement, so that it has not seen a third of them): the slope of a regression of these on
+what was said, less its standard error. An ensemble that has learned nothing, or has collapsed, does not count at all,
+and it is begun anew at each fit. All members are fitted by one compiled program, and the time that takes grows linearly
+with the samples.
 """
 
 import numpy as np

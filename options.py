@@ -51,9 +51,9 @@ class SearchOptions:
     close_exhausted : bool
         Never select again a visited finished cell, nor a state all of whose actions lead to such or to a limit.
     guide : int
-        0: every rollout is sampled. N: once there are ``guide_from`` samples, a model of them (``guide.Guide``) predicts
-        what finished cells are worth, those that rollouts lead to included, and every N episodes the most promising cell
-        that it was shown is sampled.
+        0: every rollout is sampled. N: once there are ``guide_from`` samples, a model of them (``guide.Guide``)
+        predicts what finished cells are worth, those that rollouts lead to included, and every N episodes the most
+        promising cell that it was shown is sampled.
     guide_from : int
         Unique samples, of random graphs, before its first fit.
     """

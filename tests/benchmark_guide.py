@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     measured = np.full(cells.cell_count(), np.nan)
     measured[indices] = sample.valid[sample.in_sample]
     tables, rng = (measured, load(EMBEDDED).columns["valid"]), np.random.default_rng(0)
-    print("Spearman: " + ", ".join(f"{name} on {where}" for name in MODELS for where in ("measured cells", "the table")))
+    kinds = [f"{name} on {where}" for name in MODELS for where in ("measured cells", "the table")]
+    print(f"Spearman: {', '.join(kinds)}")
     for size in SIZES:
         both = []
         for _ in range(REPEATS):

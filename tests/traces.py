@@ -1,10 +1,10 @@
 """What searches sample, step by step, in a form that can be stored and compared: ``python tests/traces.py --write``.
 
 ``traces.json`` was written by the code before the searches were put on ask and tell (commit b7be852), with numpy 2.4.6,
-jax 0.10.2 and keras 3.15.1; those with a guide (``preset=tuned``, ``guide=3``) anew when it came to learn from its tenth
-sample on. A search has to come out the same ever after: the same cells in the same order, looked up
-as often, in as many episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras
-depend on the processor too, so they are compared only where ``machine()`` says what it said then.
+jax 0.10.2 and keras 3.15.1; those with a guide (``preset=tuned``, ``guide=3``) anew when it came to learn from its
+tenth sample on. A search has to come out the same ever after: the same cells in the same order, looked up as often, in
+as many episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras depend on the
+processor too, so they are compared only where ``machine()`` says what it said then.
 
     python tests/traces.py             compares, and says which cases differ
     python tests/traces.py --write     writes traces.json anew: only where a search is meant to change
@@ -36,12 +36,13 @@ TREES = (
     "mcts:cp=0.5:close_exhausted=yes",
     "mcts:guide=3:cp=0.2",
 )
+TUNED_METADNN = "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:cp=0.05:backup=path:close_exhausted=yes"  # no guide
 PEERS = "random", "evolution", "local-search", "q-learning"
 NEED_KERAS = (  # up to the second fit and a little further
     ("mcts-metadnn:fit_every=40:epochs=3", 4, "exact", "test", 0, 60),
     ("mcts-metadnn", 6, "exact", "test", 0, 220),
     ("mcts-metadnn", 7, "isomorphic", "valid", 1, 220),
-    ("mcts-metadnn:rollouts=3:fit_every=50:epochs=5:cp=0.05:backup=path:close_exhausted=yes", 6, "isomorphic", "test", 0, 120),
+    (TUNED_METADNN, 6, "isomorphic", "test", 0, 120),
     ("predictor", 6, "isomorphic", "test", 0, 250),
     ("predictor", 5, "exact", "valid", 1, 250),
     ("predictor-enumerating", 5, "exact", "test", 0, 250),
