@@ -55,10 +55,8 @@ class Node:
         Visits; the mean of what was backed up, the own evaluation included; ``n`` and the visits under way.
     children, fresh : list of Node, list of State or None
         The successors known, and not known, to be in the tree; None until the node is first selected.
-    dead : int
-        The number of actions that lead past a limit.
-    closed : bool
-        Whether nothing new can come of it: never selected again. Only with ``close_exhausted``.
+    dead, closed : int, bool
+        The number of actions past a limit; whether it is never selected again, as nothing new can come of it.
     """
 
     __slots__ = ("state", "parent", "n", "x_bar", "visits", "children", "fresh", "dead", "closed")
@@ -68,15 +66,13 @@ class Node:
         self.n, self.x_bar, self.visits = 0, 0.0, 0
         self.children: list[Node] = []
         self.fresh: list[State] | None = None
-        self.dead = 0
-        self.closed = False
+        self.dead, self.closed = 0, False
 
     def way(self) -> "list[Node]":
         """The node itself and its ancestors along the parents, the root last."""
-        way, node = [self], self.parent
-        while node is not None:
-            way.append(node)
-            node = node.parent
+        way = [self]
+        while (parent := way[-1].parent) is not None:
+            way.append(parent)
         return way
 
 
@@ -111,13 +107,12 @@ class MCTS(TreeMethod):
         self.rng = random.Random(seed)
         self.rollout = ROLLOUTS[space.lookup](space, self.rng)
         self.guide = Guide(space, self.rng, options.guide_from, self.new_model(seed))
-        self.guided = 0  # turns of the guide so far: one every ``options.guide`` episodes
         self._exploration = 2 * options.cp * sqrt(2)
         self._closing, self._along_path = options.close_exhausted, options.backup == "path"
         self.tree: dict[State, Node] = {}
         self.dangling_nodes: dict[State, float] = {}
         self.root: Node | None = None
-        self.episodes = 0
+        self.episodes = self.guided = 0  # guided: turns of the guide, one every ``options.guide`` episodes
         self._open: dict[Question, None] = {}  # in the order of asking
 
     def new_model(self, seed: int) -> Model:

@@ -36,8 +36,6 @@ except (ImportError, InputError) as error:
         raise
     command.fail(error if isinstance(error, InputError) else f"{error}; pip install -r requirements.txt")
 
-LAST_FITS = 5  # that are reported at the end; summary.json has all
-
 
 class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
     """The search with predicted rollouts, or with a guide that has networks.
@@ -105,10 +103,7 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         return {"backend": meta_dnn.keras.backend.backend()}
 
     def status(self) -> str:
-        if not self.predictor or not self.predictor.fits:
-            return ""
-        collapses = f", begun anew {len(self.predictor.collapses)} x" if self.predictor.collapses else ""
-        return f", Spearman {self.predictor.fits[-1][1]}{collapses}"
+        return self.predictor.status() if self.predictor else ""
 
     def details(self) -> dict:
         if not self.predictor:
@@ -116,15 +111,9 @@ class MCTS_metaDNN(MCTS):  # noqa: N801 (the original's name)
         return {"fits": self.predictor.fits, "collapses": self.predictor.collapses}
 
     def closing_lines(self) -> list[str]:
-        if not self.predictor:
-            return [f"of what the networks predict {self.guide.model.share:.0%} counts, by the last fit"]
-        fits = self.predictor.fits[-LAST_FITS:]
-        judged = ", ".join(f"{samples:,}: {correlation}" for samples, correlation, _ in fits)
-        lines = [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
-        if self.predictor.collapses:
-            at = ", ".join(map("{:,}".format, self.predictor.collapses))
-            lines.append(f"the Meta-DNN predicted the same of all cells, and was begun anew, after {at} samples")
-        return lines
+        if self.predictor:
+            return self.predictor.closing_lines()
+        return [f"of what the networks predict {self.guide.model.share:.0%} counts, by the last fit"]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,10 +37,11 @@ from typing import Any
 from tqdm import tqdm
 
 import baselines
+import comparison_protocol
 import training_options
 import workers
 from arch_generator import arch_generator
-from comparison_report import domain, markdown, published_at, summarise
+from comparison_report import OVER, domain, markdown, over_seconds, published_at, summarise
 from driver import Driver
 from MCTS import MCTS
 from method import GeneratorMethod, Method
@@ -55,10 +56,13 @@ from search import SearchTrainer
 from space import LOOKUPS, Space
 from training_crew import Here
 from training_options import Shared
+from training_time import TimedTrainer
 
 PATIENCE = 1_000_000  # proposals without a new sample after which a trial has stalled
 AT, AT_FEW = "1000,5000,10000,20000,40000", "10,20,50,100,150,200,300,500"
+AT_SECONDS = "100000,1000000,10000000,100000000"  # a training takes about half an hour
 TREE_SEARCHES = {"mcts": SearchOptions, "mcts-metadnn": MetaDNNOptions}
+METHODS = {**baselines.METHODS, **comparison_protocol.METHODS}
 
 
 # --- one trial --------------------------------------------------------------------------------
@@ -77,7 +81,8 @@ def run_trial(trial: Trial, source: str | None | Shared) -> dict:
     -------
     dict
         ``trial``, ``outcome``, ``samples`` (in all), ``lookups``, ``seconds``, and ``trace``: for each new best
-        ``[unique samples, accuracy that guides, test accuracy]``, the last None where it is not known.
+        ``[unique samples, accuracy that guides, test accuracy]``, the last None where it is not known; with a
+        table also ``trained``: the seconds of training at each of these, and in all (0 where it has none).
     """
     generator = arch_generator(trial.max_nodes, trial.max_edges)
     if isinstance(source, Shared):
@@ -87,8 +92,9 @@ def run_trial(trial: Trial, source: str | None | Shared) -> dict:
     if trainer.fingerprint() != trial.table:
         where = f"the data {source.source}" if isinstance(source, Shared) else f"the table {source or default_path()}"
         raise InputError(f"{where} are others here than where the comparison was started")
-    method = new_method(trial.method, trainer.space, trial.seed)
-    driver = Driver(method, trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
+    method = new_method(trial.method, trainer.space, trial.seed, trial.samples)
+    timed = None if isinstance(source, Shared) else TimedTrainer(trainer, _table(source))
+    driver = Driver(method, timed or trainer, trainer.target_accuracy, len(trainer.space.all_cells()))
     started = time.perf_counter()
     outcome = driver.run(trial.samples, trial.patience)
     seconds = time.perf_counter() - started
@@ -96,7 +102,7 @@ def run_trial(trial: Trial, source: str | None | Shared) -> dict:
     sampled = list(history.training_trace)
     tests = [trainer.test_accuracy(sampled[place - 1]) for _, place in history.best_trace]
     trace = [[cost, accuracy, test] for cost, (accuracy, _), test in zip(history.costs, history.best_trace, tests)]
-    return {
+    result = {
         "trial": asdict(trial),
         "outcome": outcome.value,
         "samples": history.cost,
@@ -104,6 +110,9 @@ def run_trial(trial: Trial, source: str | None | Shared) -> dict:
         "seconds": round(seconds, 2),
         "trace": trace,
     }
+    if timed:
+        result["trained"] = [timed.at_sample[place - 1] for _, place in history.best_trace] + [timed.seconds]
+    return result
 
 
 @lru_cache(maxsize=1)
@@ -111,8 +120,8 @@ def _table(dataset: str | None) -> Table:
     return open_table(dataset or str(default_path()))
 
 
-def new_method(method: str, space: Space, seed: int) -> Method:
-    """A new search by the method, for a driver."""
+def new_method(method: str, space: Space, seed: int, samples: int | None = None) -> Method:
+    """A new search by the method, for a driver that will give it so many samples."""
     name, given = parse_method(method)
     if name == "mcts":
         return MCTS(space, seed, SearchOptions(**given))
@@ -120,13 +129,16 @@ def new_method(method: str, space: Space, seed: int) -> Method:
         from MCTS_metaDNN import MCTS_metaDNN
 
         return MCTS_metaDNN(space, seed, MetaDNNOptions(**given))
-    return GeneratorMethod(baselines.METHODS[name](space, random.Random(seed)), space)
+    proposals = METHODS[name](space, random.Random(seed))
+    if samples and name in comparison_protocol.REPEATS_COUNT:
+        proposals = comparison_protocol.limited(proposals, samples)
+    return GeneratorMethod(proposals, space)
 
 
 def parse_method(method: str) -> tuple[str, dict[str, Any]]:
     """``"mcts:cp=0.5"`` -> ``("mcts", {"cp": 0.5})``; InputError where there is no such method or option."""
     name, *parts = ALIASES.get(method, method).split(":")
-    known = (*TREE_SEARCHES, *ALIASES, *baselines.METHODS)
+    known = (*TREE_SEARCHES, *ALIASES, *METHODS)
     if name not in known:
         raise InputError(f"unknown method {name!r} in --methods; choose of {', '.join(known)}")
     if parts and name not in TREE_SEARCHES:
@@ -202,14 +214,17 @@ def build_parser() -> command.Parser:
     """The options of the command."""
     parser = command.Parser(description="Compare search methods on one table of NAS-Bench-101 cells.")
     add, number = parser.add_argument, command.whole_number
-    known = ", ".join((*TREE_SEARCHES, *ALIASES, *baselines.METHODS))
+    known = ", ".join((*TREE_SEARCHES, *ALIASES, *METHODS))
     words = {
         "methods": f"separated by commas, of {known}; a tree search can have options, as in mcts:cp=0.5",
         "samples": "end a trial after so many unique samples; without it when it has the best cell",
         "patience": "end a trial as stalled after so many proposals (tree search: episodes) without a new sample",
-        "at": "numbers of samples at which the best so far is reported",
+        "at": "numbers of samples (--over seconds: seconds) at which the best so far is reported",
+        "over": "what tables and figures count: unique samples, or seconds of their trainings (half an hour each)",
         "metric": "that guides the searches, else test, with --train valid; what they find is judged by test accuracy",
         "backend": "processes: on this machine; dask, ray: a cluster",
+        "protocol": "the protocol of White et al. with so many queries: 7 vertices, isomorphic lookup, guided by valid,"
+        " 200 trials of its own random search, evolution and local search; options that are given change that",
         "cluster": "of a running cluster; without it one is started on this machine",
         "out": "where results go; trials that are there are not run again",
     }
@@ -217,7 +232,9 @@ def build_parser() -> command.Parser:
     add("--trials", type=number(1), default=30, help="of each method, with the seeds 0, 1, 2, ...")
     add("--samples", type=number(1), help=words["samples"])
     add("--patience", type=number(1), default=PATIENCE, metavar="PROPOSALS", help=words["patience"])
+    add("--protocol", type=number(1), metavar="QUERIES", help=words["protocol"])
     add("--at", type=sample_numbers, metavar="N,N,...", help=f"{words['at']}; else {AT}, of few samples {AT_FEW}")
+    add("--over", choices=OVER, default=OVER[0], help=words["over"])
     add("--max-nodes", type=int, default=arch_generator.MAX_NODES, help="vertices of a cell, 3..7")
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     add("--dataset", type=command.path, metavar="PATH", help="the table, as for MCTS.py")
@@ -255,14 +272,19 @@ def backend(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``python compare.py``; returns the exit status."""
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.protocol:
+        defaults = {"methods": [*comparison_protocol.METHODS], "trials": comparison_protocol.TRIALS}
+        parser.set_defaults(samples=options.protocol, **defaults, **comparison_protocol.SETTINGS)
+        options = parser.parse_args(argv)
     if options.cluster and options.backend == workers.BACKENDS[0]:
         raise InputError("--cluster needs --backend dask or ray")
     if options.trials * len(options.methods) > MOST_TRIALS:
         raise InputError(f"more than {MOST_TRIALS:,} trials in all; choose a smaller --trials")
     check_packages(options.methods)
     few = options.samples is not None and options.samples < sample_numbers(AT)[0]
-    options.at = options.at or sample_numbers(AT_FEW if few else AT)
+    options.at = options.at or sample_numbers(AT_SECONDS if options.over == "seconds" else AT_FEW if few else AT)
     if training_options.wanted(options, one_search=False):
         return compare_by_training(options)
     options.metric, options.lookup = options.metric or "test", options.lookup or "exact"
@@ -270,6 +292,8 @@ def main(argv: list[str] | None = None) -> int:
     table = open_table(options.dataset)
     if "test" not in table.columns:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
+    if options.over == "seconds" and "train_seconds" not in table.columns:
+        raise InputError(f"the table {options.dataset} has no seconds of training, which --over seconds needs")
     trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
     results = run_missing(all_trials(options, trainer), options, trainer.target_accuracy)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
@@ -281,6 +305,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare_by_training(options: argparse.Namespace) -> int:
     """Compare methods that train cells, each trial in a process of its own; what one has trained, others need not."""
+    if options.over == "seconds":
+        raise InputError("--over seconds is for tables; leave it out with --train")
     if options.backend != workers.BACKENDS[0]:
         raise InputError("--train compares on this machine only: leave --backend out")
     if not options.samples:
@@ -344,8 +370,8 @@ def check_methods(methods: list[str], trainer: SearchTrainer) -> None:
     """Let a method that cannot work here say so before hours are spent on others."""
     for method in methods:
         name, _ = parse_method(method)
-        if name in baselines.METHODS:
-            next(baselines.METHODS[name](trainer.space, random.Random(0)), None)
+        if name in METHODS:
+            next(METHODS[name](trainer.space, random.Random(0)), None)
 
 
 def report(results: list[dict], options: argparse.Namespace, best_test: float, source: str, kind: str) -> None:
@@ -362,11 +388,14 @@ def report(results: list[dict], options: argparse.Namespace, best_test: float, s
 
     groups = defaultdict(list)
     for result in results:
-        groups[result["trial"]["method"]].append(result)
+        groups[result["trial"]["method"]].append(over_seconds(result) if options.over == "seconds" else result)
     most = min(options.samples or math.inf, cells.cell_count(options.max_nodes))
+    most = math.inf if options.over == "seconds" else most
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
     text = markdown(summaries, options, [source, "", f"{domain(options)}."])
+    if options.protocol:
+        text += "\n".join(["", *comparison_protocol.errors_table(groups), ""])
     settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}
     numbers = {"settings": {**settings, "trials": options.trials}, "best_test": best_test, "methods": summaries}
     write_atomically(options.out / "comparison.md", text.encode())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparison_report import at_samples, late_place, places_of, within_budget
+from comparison_report import at_samples, by_seconds, late_place, places_of, within_budget
 from comparison_report import published_at, published_samples, quartiles
 from figure_files import save_figure
 
@@ -89,6 +89,11 @@ def draw(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: 
             save_figure(figure, options.out / name)
 
 
+def axis_label(options: argparse.Namespace) -> str:
+    """What is counted along an axis."""
+    return "seconds of training" if by_seconds(options) else "unique valid samples"
+
+
 def styles(methods: list[str]) -> dict[str, Style]:
     """A style for each method: its own, or for one with options the next that is free, of colours little used here."""
     chosen = {method: STYLES[method] for method in methods if method in STYLES}
@@ -127,7 +132,7 @@ def draw_best_so_far(groups: dict[str, list[dict]], options: argparse.Namespace,
     for axes in (accuracy, regret):
         axes.set_xlim(places[0] / 1.1, 1.3 * max(places[-1], axes.dataLim.x1))
         axes.set_xscale("log")
-        axes.set_xlabel("unique valid samples")
+        axes.set_xlabel(axis_label(options))
         axes.grid(alpha=0.25, lw=0.5)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     return figure
@@ -182,13 +187,13 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options: argparse.Namesp
     boxes = boxes_of(groups, published_samples(options))
     numbers = [n for box in boxes for n in (*box.single, box.least, box.most) if 0 < n < math.inf]
     tried = max(1, *(result["samples"] for results in groups.values() for result in results))
-    end = options.samples or tried
+    end = options.samples if options.samples and not by_seconds(options) else tried
     low, high = min([*numbers, end]), max([*numbers, end])
     figure = Figure(figsize=(max(8.0, 1.35 * len(boxes) + 1), 5.2))
     axes = figure.subplots()
     for place, box in enumerate(boxes):
         _draw_box(axes, place, box, 1.2 * end)
-    if options.samples:
+    if options.samples and not by_seconds(options):
         axes.axhline(options.samples, color="black", lw=0.8, ls=(0, (2, 2)))
     axes.set_xticks(range(len(boxes)), [box.label for box in boxes], fontsize=9)
     axes.set_xlim(-0.5, len(boxes) - 0.5)
@@ -196,7 +201,7 @@ def draw_samples_to_best(groups: dict[str, list[dict]], options: argparse.Namesp
     axes.set_ylim(0.7 * low, 1.5 * high)
     axes.yaxis.set_major_formatter("{x:,.10g}")
     axes.yaxis.set_minor_formatter("{x:,.10g}" if high < 10 * low else "")
-    axes.set_ylabel("unique valid samples to the best cell")
+    axes.set_ylabel(f"{axis_label(options)} to the best cell")
     axes.grid(axis="y", which="both", alpha=0.25, lw=0.5)
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     return figure

@@ -82,7 +82,7 @@ def caption(comparison: Comparison) -> list[str]:
         " method.",
         "This comparison has not come to its end (there is no comparison.json)."
         if comparison.best_test is None
-        else "Dotted: the test accuracy that regret is measured against.",
+        else "The level line is the test accuracy that regret is measured against.",
     ]
     if left_out:
         count = "1 file" if len(left_out) == 1 else f"{len(left_out):,} files"

@@ -28,6 +28,26 @@ PUBLISHED_REGRET_7 = {  # mean test regret, all 423,624 cells
 }
 
 
+OVER = "samples", "seconds"
+
+
+def over_seconds(result: dict) -> dict:
+    """A trial's result with the seconds of its trainings in place of its samples."""
+    *at_bests, in_all = result["trained"]
+    trace = [[seconds, *row[1:]] for seconds, row in zip(at_bests, result["trace"])]
+    return {**result, "samples": in_all, "trace": trace}
+
+
+def by_seconds(options: argparse.Namespace) -> bool:
+    """Whether seconds of training are counted, not samples."""
+    return getattr(options, "over", OVER[0]) == "seconds"
+
+
+def counted(options: argparse.Namespace) -> str:
+    """What a comparison counts, in words."""
+    return "seconds of training" if by_seconds(options) else "unique samples"
+
+
 def at_samples(trace: list[list[float]], places: np.ndarray) -> np.ndarray:
     """float64 [n]: test accuracy of the best so far after so many samples; NaN before the first, or where unknown."""
     if not trace:
@@ -107,7 +127,7 @@ def domain(options: argparse.Namespace) -> str:
 
 def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
-    if hasattr(options, "train"):
+    if hasattr(options, "train") or by_seconds(options):
         return {}
     if options.max_nodes == 7:
         return PUBLISHED_REGRET_7
@@ -121,7 +141,7 @@ def published_samples(options: argparse.Namespace) -> dict:
     if hasattr(options, "train"):
         return {}
     same = (options.max_nodes, options.max_edges, options.lookup, options.metric) == (6, 9, "exact", "test")
-    return PUBLISHED_SAMPLES if same else {}
+    return PUBLISHED_SAMPLES if same and not by_seconds(options) else {}
 
 
 def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
@@ -131,7 +151,7 @@ def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[s
         lines += ["", *_samples_table(summaries, options)]
     places = sorted({n for s in summaries for n in s["at"]})
     if places:
-        lines += ["", *_accuracy_table(summaries, places, published_at(options))]
+        lines += ["", *_accuracy_table(summaries, places, published_at(options), counted(options))]
     return "\n".join(lines) + "\n"
 
 
@@ -158,9 +178,10 @@ def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
 
 def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
     """Its quartiles are of all trials, so that methods of which not all trials find the best cell can be compared."""
-    more = f"> {options.samples:,}" if options.samples else "not found"
+    more = f"> {options.samples:,}" if options.samples and not by_seconds(options) else "not found"
     counting = f'one that did not find it counts as "{more}"'
-    lines = [f"Unique samples to the best cell (quartiles of all trials, {counting}; mean and sd where all did):", ""]
+    what = f"{counted(options).capitalize()} to the best cell"
+    lines = [f"{what} (quartiles of all trials, {counting}; mean and sd where all did):", ""]
     lines += [_row(SAMPLES_HEAD), "|-" * len(SAMPLES_HEAD) + "|"]
     lines += map(_row, samples_rows(summaries, more))
     for name, (mean, sd, published, _) in published_samples(options).items():
@@ -169,8 +190,10 @@ def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[s
     return lines
 
 
-def _accuracy_table(summaries: list[dict], places: list[int], published: dict[str, dict[int, float]]) -> list[str]:
-    lines = ["Mean test accuracy (mean test regret) of the best so far after so many unique samples:", ""]
+def _accuracy_table(
+    summaries: list[dict], places: list[int], published: dict[str, dict[int, float]], counted_as: str
+) -> list[str]:
+    lines = [f"Mean test accuracy (mean test regret) of the best so far after so many {counted_as}:", ""]
     lines += [_row(["method", *(f"{n:,}" for n in places)]), "|-" * (len(places) + 1) + "|"]
     lines += map(_row, accuracy_rows(summaries, places))
     for name, regrets in published.items():

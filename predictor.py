@@ -14,6 +14,8 @@ from options import MetaDNNOptions
 from saved_tree import Saved, pack_cells, unpack_cells
 from space import Space
 
+LAST_FITS = 5  # that are reported at the end; summary.json has all
+
 
 class Predictor:
     """Predicts the accuracies of cells, fitted now and then to all that were sampled.
@@ -91,6 +93,22 @@ class Predictor:
         if min(np.ptp(predicted), np.ptp(accuracies)) == 0:
             return None
         return round(float(spearmanr(predicted, accuracies).statistic), 4)
+
+    def status(self) -> str:
+        """How well it predicted last, for the progress line; empty before the first fit."""
+        if not self.fits:
+            return ""
+        collapses = f", begun anew {len(self.collapses)} x" if self.collapses else ""
+        return f", Spearman {self.fits[-1][1]}{collapses}"
+
+    def closing_lines(self) -> list[str]:
+        """How well it predicted, for the end."""
+        judged = ", ".join(f"{samples:,}: {correlation}" for samples, correlation, _ in self.fits[-LAST_FITS:])
+        lines = [f"rank correlation with the samples since the fit before, last fits: {judged}"] if judged else []
+        if self.collapses:
+            at = ", ".join(map("{:,}".format, self.collapses))
+            lines.append(f"the Meta-DNN predicted the same of all cells, and was begun anew, after {at} samples")
+        return lines
 
     def to_save(self) -> Saved:
         """What does not follow from the samples: for JSON, and files by their names."""

@@ -75,6 +75,10 @@ def check_result(result: dict, trial: Trial, target: float | None) -> None:
     _check_numbers(costs, samples, rising=True)
     _check_numbers(guides, 1, rising=True)
     _check_numbers([test for test in tests if test is not None], 1)
+    if trained := result.get("trained"):  # versions before did not have it
+        _check_numbers(trained, 1e12)
+        if len(trained) != len(trace) + 1 or trained != sorted(trained):
+            raise ValueError("its seconds of training are not those of its trace")
     if trial.metric == "test" and tests != guides:
         raise ValueError("its test accuracies are not those that guided it")
     if not trace and samples and trial.method not in MULTI_FIDELITY:

@@ -172,7 +172,7 @@ def _move(edges: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1 << 18)
-def _first_relabellings(vertices: int, edges: int) -> tuple[int, tuple[tuple[int, ...], ...]]:
+def smallest_relabelling(vertices: int, edges: int) -> tuple[int, tuple[tuple[int, ...], ...]]:
     """The smallest relabelling of ``edges`` and the orders (as indices into operations) that give it."""
     order, moved, backwards = _relabellings(vertices)
     bits = [e for e in range(moved.shape[1]) if edges >> e & 1]
@@ -211,7 +211,7 @@ def stored_form(operations: Operations, edges: int) -> tuple[Operations, int] | 
     if pruned is None or pruned[1].bit_count() > MAX_EDGES:
         return None
     operations, edges = pruned
-    smallest, orders = _first_relabellings(len(operations) + 2, edges)
+    smallest, orders = smallest_relabelling(len(operations) + 2, edges)
     return min(tuple(operations[i] for i in order) for order in orders), smallest
 
 

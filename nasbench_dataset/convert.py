@@ -28,7 +28,7 @@ from measured_table import read_store
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.archive import read_npz
 from nasbench_dataset.files import printable
-from nasbench_dataset.fit_surrogate import BEST
+from nasbench_dataset.published import BEST
 from nasbench_dataset.official import SHA256, read_tfrecord
 from nasbench_dataset.original import read_json
 from nasbench_dataset.pickled import is_nasbenchapi, read_pickled

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nasbench_dataset import cells
+from nasbench_dataset import cells, published
 
-SHORT = ("c3", "c1", "mp")  # names of the operations within names of features, in the order of cells.OPERATIONS
+SHORT = published.SHORT  # names of the operations within names of features
 KINDS = (*SHORT, "in", "out")  # what a vertex can be
 INPUT, OUTPUT = 3, 4  # places in KINDS
 MAX_INNER = cells.MAX_VERTICES - 2

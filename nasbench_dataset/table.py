@@ -14,6 +14,7 @@ where that loses nothing.
 
 import os
 import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Table:
 
     Attributes
     ----------
-    columns : dict of float64 arrays
+    columns : mapping of float64 arrays
         ``test`` and ``valid`` (accuracies, 0..1) and whatever else a source has; NaN is absent.
     source : str
         Where the numbers come from, in words.
@@ -48,7 +49,7 @@ class Table:
         True for measurements; False for a surrogate, fitted to measurements.
     """
 
-    columns: dict[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]
     source: str
     measured: bool
 
@@ -62,11 +63,13 @@ class Table:
         """One line: what kind of table, complete up to where, from where."""
         kind = "measured" if self.measured else "SURROGATE fitted to measurements, not NAS-Bench-101 itself"
         alike: dict[str, list[str]] = {}  # the names of the columns of which the same can be said
-        for name, values in self.columns.items():
+        for name in (name for name in self.columns if name in METRICS):
             full = self.complete_to(name)
             reach = f"complete up to {full} vertices" if full else "incomplete at every vertex count"
-            alike.setdefault(f"{np.count_nonzero(~np.isnan(values)):,} cells, {reach}", []).append(name)
+            alike.setdefault(f"{np.count_nonzero(~np.isnan(self.columns[name])):,} cells, {reach}", []).append(name)
         parts = [f"{', '.join(names)}: {reach}" for reach, names in alike.items()]
+        if others := [name for name in self.columns if name not in METRICS]:  # not unpacked for that
+            parts.append(f"also {', '.join(others)}")
         return printable(f"{printable(self.source, 200)} ({kind}; {'; '.join(parts)})")
 
 
@@ -102,8 +105,46 @@ def _pack(values: np.ndarray) -> dict:
     return {"values": single if np.array_equal(single, values, equal_nan=True) else values.astype(np.float64)}
 
 
-def _unpack(name: str, column: dict) -> np.ndarray:
-    """The float64 column of a packed one; raises ValueError with what is wrong with it."""
+class Columns(Mapping):
+    """The columns of a file, each unpacked when it is asked for the first time: a search needs one or two of them.
+
+    Parameters
+    ----------
+    packed : dict of str to dict
+        As in the file, their form already checked.
+    where : str
+        The file, for messages.
+    """
+
+    def __init__(self, packed: dict[str, dict], where: str):
+        self._packed, self._where = packed, where
+        self._unpacked: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The column; InputError where its numbers are none that it can have."""
+        if name not in self._unpacked:
+            column = self._packed[name]
+            try:
+                self._unpacked[name] = _unpack(name, column)
+            except ValueError as error:
+                raise _not_a_table(self._where, error) from error
+        return self._unpacked[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _not_a_table(path: str | Path, reason: object) -> InputError:
+    return InputError(
+        f"{path} is not a table of this project: {reason}; make one with python -m nasbench_dataset.convert"
+    )
+
+
+def _check_form(name: str, column: dict) -> None:
+    """Raise ValueError where a packed column cannot be one, whatever its numbers."""
     values, denominator = column["values"], column.get("denominator")
     if not isinstance(values, np.ndarray) or values.ndim != 1:
         raise ValueError(f"column {name!r} is not a one-dimensional array")
@@ -112,9 +153,15 @@ def _unpack(name: str, column: dict) -> np.ndarray:
     if denominator is not None:
         if values.dtype != np.uint16 or type(denominator) is not int or not 1 <= denominator < ABSENT:
             raise ValueError(f"column {name!r} has a denominator but no uint16 numerators of one")
-        values = np.where(values == ABSENT, np.nan, values / denominator)
     elif values.dtype.kind != "f":
         raise ValueError(f"column {name!r} holds {values.dtype}, not floats")
+
+
+def _unpack(name: str, column: dict) -> np.ndarray:
+    """The float64 column of a packed one; raises ValueError with what is wrong with it."""
+    values, denominator = column["values"], column.get("denominator")
+    if denominator is not None:
+        values = np.where(values == ABSENT, np.nan, values / denominator)
     values = values.astype(np.float64)
     highest = 1 if name.startswith(METRICS) else np.finfo(np.float64).max
     if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest))):
@@ -174,10 +221,11 @@ def load(path: str | Path) -> Table:
             raise ValueError("its columns have no names")
         if not set(METRICS) & set(content["columns"]):
             raise ValueError(f"it has neither {' nor '.join(METRICS)}")
-        columns = {name: _unpack(name, column) for name, column in content["columns"].items()}
+        for name, column in content["columns"].items():
+            _check_form(name, column)
     except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
-        reason = error if type(error) is ValueError else "it lacks the fields of a table"
-        raise InputError(
-            f"{path} is not a table of this project: {reason}; make one with python -m nasbench_dataset.convert"
-        ) from error
+        raise _not_a_table(path, error if type(error) is ValueError else "it lacks the fields of a table") from error
+    columns = Columns(content["columns"], str(path))
+    for name in set(METRICS) & set(columns):
+        columns[name]  # so that a damaged one is refused at once
     return Table(columns, source, measured)

@@ -2,10 +2,10 @@
 const lines = data.methods.flatMap(({ method: group, colour, trials }) =>
   trials.map(trial => ({ ...trial, steps: true, group, colour, width: 1, opacity: 0.35 })));
 lines.push(...data.methods.map(({ method: group, colour, dashes, mean: points }) =>
-  ({ points, group, colour, dashes, width: 3 })));
+  ({ points, steps: true, group, colour, dashes, width: 3 })));
 if (data.best_test !== null) {
   const points = data.x.map(x => [x, data.best_test]);
-  lines.push({ points, colour: "var(--ink)", dashes: [2, 4], width: 1 });
+  lines.push({ points, colour: "var(--ink)", width: 1 });
 }
 
 const last = ({ mean }) => mean.findLast(([, y]) => y !== null);
@@ -13,7 +13,7 @@ const inWords = data.methods.filter(last).map(method => {
   const [samples, accuracy] = last(method);
   return `${method.method} ${accuracy.toFixed(5)} after ${counted(samples)} samples`;
 });
-const best = data.best_test === null ? "" : ` The best, dotted, is ${data.best_test.toFixed(7)}.`;
+const best = data.best_test === null ? "" : ` The level line is at ${data.best_test.toFixed(7)}.`;
 const traces = chart(byId("chart"), {
   title: "Test accuracy of the best so far",
   said: `Means of all trials at the end: ${inWords.join("; ")}.${best}`,

@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     measured = np.full(cells.cell_count(), np.nan)
     measured[indices] = sample.valid[sample.in_sample]
     tables, rng = (measured, load(EMBEDDED).columns["valid"]), np.random.default_rng(0)
-    kinds = [f"{name} on {where}" for name in MODELS for where in ("measured cells", "the table")]
-    print(f"Spearman: {', '.join(kinds)}")
+    columns = [f"{name} on {where}" for name in MODELS for where in ("measured cells", "the table")]
+    print("Spearman: " + ", ".join(columns))
     for size in SIZES:
         both = []
         for _ in range(REPEATS):

@@ -2,7 +2,7 @@
 
     python tests/simulated_pool.py --trials 30          the table of docs/parallel.md
     python tests/simulated_pool.py --measurements FILE  with the published training seconds of the cells in that .npz
-    python tests/simulated_pool.py --budget 150         all cells, guided by validation: test errors up to 150 samples
+    python tests/simulated_pool.py --budget 150         all cells, guided by validation: the test error after 150
 
 Nothing is waited for: the pool has a clock of its own, which stands still while a search is asked. A training takes the
 published seconds of its cell, where they are given; of any other cell so long as one of them drawn at random.

@@ -43,7 +43,7 @@ def test_a_method_that_finds_it_seldom_but_soon_has_no_mean_to_show_off():
     """Two in five find it within 1,000 samples; four in five of another method do, and later on average."""
     seldom = [result_of("found", n, [[n, 0.9, 0.9]]) for n in (100, 200)] + 3 * [result_of("samples", 1_000, [])]
     often = [result_of("found", n, [[n, 0.9, 0.9]]) for n in (100, 500, 600, 900)] + [result_of("samples", 1_000, [])]
-    options = Namespace(max_nodes=5, max_edges=9, lookup="exact", metric="test", samples=1_000)
+    options = Namespace(over="samples", max_nodes=5, max_edges=9, lookup="exact", metric="test", samples=1_000)
     text = markdown([summarise(n, g, 0.9, [50]) for n, g in (("seldom", seldom), ("often", often))], options, [])
     assert "| seldom | 5 | 40% | - | 200 / > 1,000 / > 1,000 | 1.0 |" in text
     assert "| often | 5 | 80% | - | 500 / 600 / 900 | 1.0 |" in text
@@ -55,7 +55,7 @@ def test_a_method_that_finds_it_seldom_but_soon_has_no_mean_to_show_off():
 
 
 def test_what_was_published_stands_only_beside_the_same_comparison():
-    options = Namespace(max_nodes=6, max_edges=9, lookup="exact", metric="test")
+    options = Namespace(over="samples", max_nodes=6, max_edges=9, lookup="exact", metric="test")
 
     def other(**changes) -> Namespace:
         return Namespace(**{**vars(options), **changes})

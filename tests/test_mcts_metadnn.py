@@ -146,12 +146,13 @@ def test_predictions_are_judged_before_they_are_fitted_and_forgotten_after(predi
     for index in range(10):
         predictor.tell(index, 0.5 + index / 100)
     predictor.fit()
-    assert judged == ["fit"] and predictor.fits[0][:2] == (10, None)
+    seen = ["fit", 10]  # after the fit, whether it has collapsed
+    assert judged == seen and predictor.fits[0][:2] == (10, None)
     for place, index in enumerate((40, 12, 80, 25, 31, 50, 66, 71, 19, 90)):  # in the order in which they are predicted
         predictor.tell(index, 0.5 + place / 100)
     predictor.worth([cell_of(85)])
     predictor.fit()
-    assert judged == ["fit", 1, 10, "fit"] and predictor.fits[1][:2] == (20, 1.0)
+    assert judged == [*seen, 1, 10, "fit", 10] and predictor.fits[1][:2] == (20, 1.0)
     predictor.worth([cell_of(85)])
     assert judged[-1] == 1  # the old prediction is forgotten
 

@@ -156,12 +156,24 @@ def test_denominators_that_make_no_accuracies(tmp_path, denominator):
         open_table(tmp_path / "t")
 
 
+def test_a_column_is_unpacked_when_it_is_asked_for(tmp_path, monkeypatch):
+    unpacked, unpack = [], tables._unpack
+    monkeypatch.setattr(tables, "_unpack", lambda name, column: unpacked.append(name) or unpack(name, column))
+    columns = {"test": np.full(7, 0.5), "valid_run0": np.arange(7) / 8}
+    tables.save(tables.Table(columns, "made up", False), tmp_path / "t")
+    loaded = tables.load(tmp_path / "t")
+    assert "also valid_run0" in loaded.describe() and unpacked == ["test"]
+    for _ in range(2):
+        np.testing.assert_array_equal(loaded.columns["valid_run0"], columns["valid_run0"])
+    assert unpacked == ["test", "valid_run0"] and list(loaded.columns) == list(columns)
+
+
 @pytest.mark.parametrize("seconds", [np.inf, -np.inf, -1.0])
 def test_other_columns_hold_no_infinite_or_negative_numbers(tmp_path, seconds):
     columns = {"test": {"values": np.full(7, 0.5)}, "train_seconds": {"values": np.full(7, seconds)}}
     (tmp_path / "t").write_bytes(forged(columns))
     with pytest.raises(InputError, match="negative or infinite"):
-        open_table(tmp_path / "t")
+        tables.load(tmp_path / "t").columns["train_seconds"]
 
 
 SECONDS_ONLY = {"train_seconds": {"values": np.full(7, 0.5)}}

@@ -5,20 +5,18 @@ import json
 import pytest
 import traces
 
-from nasbench_dataset.table import EMBEDDED, load
-
 STORED = json.loads(traces.STORED.read_bytes())
 WITHOUT_KERAS = [case for case in traces.cases() if not traces.needs_keras(case)]
 QUICK_WITH_KERAS = (  # the others take too long for every run of the tests
     "mcts-metadnn:fit_every=40:epochs=3 4 exact test 0 60",
-    "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:cp=0.05:backup=path:close_exhausted=yes 6 isomorphic test 0 120",
+    "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:preset=tuned 6 isomorphic test 0 120",
     "predictor 5 exact valid 1 250",
 )
 
 
 @pytest.fixture(scope="module")
 def table():
-    return load(EMBEDDED)
+    return traces.made_up_table()
 
 
 def differing(cases: list[dict], table) -> list[str]:

@@ -1,10 +1,14 @@
 """What searches sample, step by step, in a form that can be stored and compared: ``python tests/traces.py --write``.
 
-``traces.json`` was written by the code before the searches were put on ask and tell (commit b7be852), with numpy 2.4.6,
-jax 0.10.2 and keras 3.15.1; those with a guide (``preset=tuned``, ``guide=3``) anew when it came to learn from its
-tenth sample on. A search has to come out the same ever after: the same cells in the same order, looked up as often, in
-as many episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras depend on the
-processor too, so they are compared only where ``machine()`` says what it said then.
+A search has to come out the same ever after: the same cells in the same order, looked up as often, in as many
+episodes, and a tree whose statistics are equal to the last bit. Cases that compute with Keras depend on the processor
+too, so they are compared only where ``machine()`` says what it said then.
+
+The searches run on a made-up table (``made_up_table``), so that they say something about the code alone, whatever table
+ships. Traces on the first embedded table were written by the code before the searches were put on ask and tell (commit
+b7be852); the code that wrote the present ``traces.json`` (commit 501fc9c, numpy 2.4.6, jax 0.10.2, keras 3.15.1) still
+gave every one of those. Cases with a guide, those of ``tuned`` among them, were written anew when the guide had learned
+to begin with its tenth sample; all others came out as before then.
 
     python tests/traces.py             compares, and says which cases differ
     python tests/traces.py --write     writes traces.json anew: only where a search is meant to change
@@ -19,11 +23,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np  # noqa: E402
+
 from arch_generator import arch_generator  # noqa: E402
 from compare import new_method, parse_method  # noqa: E402
 from driver import Driver  # noqa: E402
-from nasbench_dataset.opening import open_table  # noqa: E402
-from nasbench_dataset.table import EMBEDDED  # noqa: E402
+from nasbench_dataset import cells  # noqa: E402
+from nasbench_dataset.table import DENOMINATOR, Table  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
 
 STORED = Path(__file__).with_name("traces.json")
@@ -36,13 +42,12 @@ TREES = (
     "mcts:cp=0.5:close_exhausted=yes",
     "mcts:guide=3:cp=0.2",
 )
-TUNED_METADNN = "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:cp=0.05:backup=path:close_exhausted=yes"  # no guide
 PEERS = "random", "evolution", "local-search", "q-learning"
 NEED_KERAS = (  # up to the second fit and a little further
     ("mcts-metadnn:fit_every=40:epochs=3", 4, "exact", "test", 0, 60),
     ("mcts-metadnn", 6, "exact", "test", 0, 220),
     ("mcts-metadnn", 7, "isomorphic", "valid", 1, 220),
-    (TUNED_METADNN, 6, "isomorphic", "test", 0, 120),
+    ("mcts-metadnn:rollouts=3:fit_every=50:epochs=5:preset=tuned", 6, "isomorphic", "test", 0, 120),
     ("predictor", 6, "isomorphic", "test", 0, 250),
     ("predictor", 5, "exact", "valid", 1, 250),
     ("predictor-enumerating", 5, "exact", "test", 0, 250),
@@ -81,6 +86,35 @@ def machine() -> str:
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
     cpu = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
     return f"keras {keras.__version__}, {keras.backend.backend()}, jax {jax.__version__}, cpu {cpu}"
+
+
+def made_up_table() -> Table:
+    """Accuracies of all cells that no measurement went into: more conv3x3 is better, the rest is a hash of the index.
+
+    They are integers over ``DENOMINATOR``, as in the data set, so that cells can tie; one in 256 has failed.
+    """
+    convolutions = [_share_of_conv3x3(vertices) for vertices in cells.CELL_COUNTS]
+    valid = 0.85 + 0.04 * np.concatenate(convolutions) + 0.05 * _hashed(1)
+    valid = np.where(_hashed(2) < 1 / 256, 0.1, valid)
+    test = valid - 0.006 + 0.004 * (_hashed(3) - 0.5)
+    columns = {name: np.rint(DENOMINATOR * column) / DENOMINATOR for name, column in (("test", test), ("valid", valid))}
+    return Table(columns, "made up for the tests", measured=False)
+
+
+def _share_of_conv3x3(vertices: int) -> np.ndarray:
+    """float64 [n]: of the inner vertices of all cells of that size."""
+    number = cells.enumerate_codes(vertices) % 3 ** (vertices - 2)
+    is_conv3x3 = cells.operation_table(vertices)[number] == cells.CONV3X3
+    return is_conv3x3.sum(axis=1) / max(vertices - 2, 1)
+
+
+def _hashed(salt: int) -> np.ndarray:
+    """float64 [423624], uniform in 0..1: a hash of each index (the mixing of SplitMix64, Steele et al. 2014)."""
+    bits = np.arange(cells.cell_count(), dtype=np.uint64) + np.uint64(salt << 32)
+    bits *= np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ bits >> np.uint64(shift)) * np.uint64(factor)
+    return (bits ^ bits >> np.uint64(31)) / 2**64
 
 
 class Recorder(Driver):
@@ -127,7 +161,7 @@ def digest(content: object) -> str:
 
 def main() -> int:
     """Write the traces, or compare."""
-    table, write = open_table(EMBEDDED), "--write" in sys.argv[1:]
+    table, write = made_up_table(), "--write" in sys.argv[1:]
     stored = {} if write else json.loads(STORED.read_bytes())
     found, differ = {"machine": machine()}, 0
     for case in cases():
