@@ -55,7 +55,7 @@ class SearchOptions:
         predicts what finished cells are worth, those that rollouts lead to included, and every N episodes the most
         promising cell that it was shown is sampled.
     guide_from : int
-        Unique samples, random cells, before its first fit.
+        Unique samples, of random graphs, before its first fit.
     """
 
     model: ClassVar[str] = "a linear model"  # of the guide
@@ -78,7 +78,7 @@ class SearchOptions:
     )
     guide_from: int = option(
         100,
-        "unique samples, at random, before the model is fitted first",
+        "unique samples, of random graphs, before the model is fitted first",
         command.whole_number(2),
         10,
         metavar="SAMPLES",
