@@ -1,8 +1,8 @@
 """Every option of a tree search, once: parser, presets, saves, summary and compare.py's ``mcts:cp=0.5`` follow.
 
 An option is a field of a frozen dataclass, with its default, its wording for ``--help``, how it is read from text, and
-what ``--preset tuned`` sets it to. ``--preset original``, the defaults, is the paper's search; the README says what
-each is worth.
+what ``--preset tuned`` sets it to. ``--preset original``, the defaults, is the paper's search; docs/study.md says
+what each is worth.
 """
 
 import argparse
