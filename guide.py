@@ -22,7 +22,7 @@ from space import Space
 GROWTH = 0.02  # unique samples from fit to fit: one, or that share of them, if that is more
 TOP = 5  # best samples of which it is shown further mutants each time that it chooses
 MUTANTS, FURTHER = 60, 10  # that it is shown of each cell it chooses; of each of the best each time
-ANYWHERE = 5  # random cells that it is shown each time that it chooses
+ANYWHERE = 5  # random graphs, likewise
 SHORTLIST = 300  # cells of the largest prediction among which it chooses by expected improvement
 LARGEST_ACCURACY = 0.999  # taken for anything above, whose logarithm runs away
 OUTLIER = 1.5  # quartile distances below the median at which a target is cut off: failures tell little
@@ -92,7 +92,6 @@ class Guide:
         self._taken: set[int] = set()  # cells never to be chosen
         self._pending: dict[int, None] = {}  # of them, those whose accuracy is not known yet
         self._open_places = np.zeros(1024, bool)  # those of shown cells that can be chosen
-        self._anywhere = space.labelled_cells(rng)
 
     @property
     def ready(self) -> bool:
@@ -158,11 +157,14 @@ class Guide:
         return min(1.0, max(0.0, 1 - math.exp(-self._values[self._place[index]])))
 
     def anything(self) -> State | None:
-        """A random cell to be sampled before the first fit, in stored form; None where it meets none that is new."""
+        """The cell of a random graph to be sampled before the first fit, stored; None where it meets none that is new.
+
+        Those of graphs have fewer vertices than most cells, and are better to begin with (docs/small-budgets.md).
+        """
         if self.ready:
             return None
         for _ in range(self.first_fit):
-            index = self.space.index(next(self._anywhere))
+            index = self.space.index(self.space.cell(self.space.graph(self.rng)))
             if index not in self._taken:
                 self.take(index)
                 return State(*cells.cell(index), True)
@@ -171,15 +173,15 @@ class Guide:
     def choose(self) -> State | None:
         """The most promising of the cells shown and not sampled, now to be sampled; None where there is none.
 
-        It is first shown mutants of the best samples and random cells; of what it then chooses the neighbours, with one
-        operation or edge changed, and mutants, grown to the largest size before. Of each the stored form, which is in
-        the table under either lookup.
+        It is first shown mutants of the best samples and random graphs; of what it then chooses the neighbours, with
+        one operation or edge changed, and mutants, grown to the largest size before. Of each the stored form, which is
+        in the table under either lookup.
         """
         if not self.ready:
             return None
         for index in sorted(self.samples, key=self.samples.get, reverse=True)[:TOP]:
             self._show_all(self._mutants(cells.cell(index), FURTHER))
-        self._show_all(next(self._anywhere)[:2] for _ in range(ANYWHERE))
+        self._show_all(self.space.graph(self.rng) for _ in range(ANYWHERE))
         self._predict()
         if not self.promises:
             return None

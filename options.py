@@ -1,8 +1,8 @@
 """Every option of a tree search, once: parser, presets, saves, summary and compare.py's ``mcts:cp=0.5`` follow.
 
 An option is a field of a frozen dataclass, with its default, its wording for ``--help``, how it is read from text, and
-what ``--preset tuned`` sets it to. ``--preset original``, the defaults, is the paper's search; the README says what
-each is worth.
+what ``--preset tuned`` sets it to. ``--preset original``, the defaults, is the paper's search; docs/study.md says
+what each is worth.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class SearchOptions:
         predicts what finished cells are worth, those that rollouts lead to included, and every N episodes the most
         promising cell that it was shown is sampled.
     guide_from : int
-        Unique samples, random cells, before its first fit.
+        Unique samples, of random graphs, before its first fit.
     """
 
     model: ClassVar[str] = "a linear model"  # of the guide
@@ -78,7 +78,7 @@ class SearchOptions:
     )
     guide_from: int = option(
         100,
-        "unique samples, at random, before the model is fitted first",
+        "unique samples, of random graphs, before the model is fitted first",
         command.whole_number(2),
         10,
         metavar="SAMPLES",

@@ -56,6 +56,6 @@ def test_imports_run_one_way():
     assert graph["nasbench_dataset.cells"] == set() and "MCTS" not in set().union(*(graph[m] for m in order[:9]))
 
 
-def test_the_readme_says_what_every_file_at_the_top_is_for():
-    layout = (ROOT / "README.md").read_text(encoding="utf-8").split("## How the code is laid out")[1]
+def test_the_layout_says_what_every_file_at_the_top_is_for():
+    layout = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
     assert [name(path) for path in TOP if f"[{name(path)}]" not in layout] == []
