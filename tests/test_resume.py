@@ -164,7 +164,7 @@ def test_nodes_are_jsonpickle_text(saved):
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize(
     "kills, options",
-    [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 1000")],
+    [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 100")],
 )
 def test_kills_at_random_moments(kills, options):
     options = [*options.split(), "--seed", "1", "--save-every", "0.02"]
