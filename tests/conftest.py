@@ -1,8 +1,12 @@
 """What several test files share: the measured data, where it is at hand, and running commands."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run at a time
+    os.environ.setdefault(_name, "1")
 
 import numpy as np
 import pytest

@@ -41,7 +41,7 @@ def new():
         def make() -> Search:
             network.count = 0
             network.restore(fresh, [], [], 0)
-            tuned = {**preset(MetaDNNOptions, "tuned"), "cp": 2.0}  # closed nodes, parents last walked from
+            tuned = {**preset(MetaDNNOptions, "tuned"), "cp": 2.0, "guide": 0}  # closed nodes, parents last walked from
             options = MetaDNNOptions(**tuned, rollouts=3, fit_every=9, epochs=1)
             return Search(NetTrainer(table, arch_generator(4)), MCTS_metaDNN.MCTS_metaDNN, 3, options)
 

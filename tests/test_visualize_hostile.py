@@ -30,7 +30,7 @@ SUMMARY_FIELDS = "seed", "tree_nodes", "episodes", "unique_samples", "lookups", 
 def saved(tmp_path_factory):
     """What a guided search leaves: ``search``, the files it lists, and the summary."""
     folder = tmp_path_factory.mktemp("whole")
-    options = "--preset", "tuned", "--lookup", "isomorphic", "--max-nodes", 4, "--samples", 40, "--seed", 3, "--quiet"
+    options = "--preset", "tuned", "--lookup", "isomorphic", "--max-nodes", 4, "--samples", 30, "--seed", 3, "--quiet"
     assert run("MCTS.py", *options, "--out", folder).returncode == 0
     main, files, _ = find(folder)
     content = {key: main[key] for key in main if key not in ("format", "version")}
@@ -72,7 +72,7 @@ def refused_or_drawn(folder) -> None:
 def test_what_is_untouched_is_drawn(folder, saved):
     write(folder, *saved)
     run = saved_run.read_run(folder)
-    assert "surrogate" in run.table and run.best_is_sure and len(run.samples) == 40
+    assert "surrogate" in run.table and run.best_is_sure and len(run.samples) == 30
 
 
 @settings(quickly, max_examples=60)
@@ -217,4 +217,4 @@ def test_a_file_that_is_renamed_while_it_is_looked_at_is_read(saved, tmp_path, m
 
     renamed = []
     monkeypatch.setattr(os, "stat", look_and_rename)
-    assert len(saved_run.read_run(tmp_path).samples) == 40 and renamed
+    assert len(saved_run.read_run(tmp_path).samples) == 30 and renamed

@@ -49,8 +49,8 @@ def test_actions_are_told_from_other_steps():
 
 def test_what_was_only_predicted_is_not_the_best_network(tmp_path):
     """With a guide the value of a finished cell can be a prediction, and that can be higher than any accuracy."""
-    options = "--preset", "tuned", "--guide", 100, "--cp", 2, "--lookup", "isomorphic", "--max-nodes", 5, "--seed", 5
-    assert run("MCTS.py", *options, "--samples", 110, "--quiet", "--out", tmp_path).returncode == 0
+    options = "--preset", "tuned", "--guide", 1000, "--cp", 2, "--lookup", "isomorphic", "--max-nodes", 5, "--seed", 5
+    assert run("MCTS.py", *options, "--samples", 13, "--quiet", "--out", tmp_path).returncode == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     tree = saved_run.read_run(tmp_path)
     assert max(x for x, state in zip(tree.value, tree.states) if state.finished) > summary["best_accuracy"]
