@@ -18,7 +18,8 @@ from search import Search
 
 SUMMARY, TRACES, SUMMARIES = RESULTS
 LARGEST = 2**26  # bytes of a file of results; a finished search adds some thousand
-FINISHED = {outcome.value for outcome in Outcome if outcome.finished}  # a search that ends so gets its lines
+# A search that ends so gets its lines. No set: what a damaged save has there may not be hashable.
+FINISHED = tuple(outcome.value for outcome in Outcome if outcome.finished)
 # What of a summary can differ between two ends of one search with equally many samples.
 INCIDENTAL = {
     *("outcome", "best_accuracy", "best_network", "lookups", "episodes", "tree_nodes", "seconds", "fits"),
