@@ -179,7 +179,7 @@ class CellTrainer:
 
     def details(self, history: History) -> dict:
         """For summary.json."""
-        best = self.training_of(_best_index(history)) if history.best else None
+        best = self.training_of(best_index(history)) if history.best else None
         return {
             "test_accuracy": best and best.test,
             "parameters": best and best.parameters,
@@ -202,7 +202,7 @@ class CellTrainer:
         counts = f"{self.made:,} trained{mean}{failed}, {self.known:,} from {printable(self.store.path)}"
         if not history.best:
             return [f"no training has succeeded; {counts}"]
-        test = self.test_accuracy(_best_index(history))
+        test = self.test_accuracy(best_index(history))
         words = "the data have no test part" if test is None else f"test accuracy of the best cell {test:.7f}"
         return [f"{words}; {counts}"]
 
@@ -279,6 +279,6 @@ class CellTrainer:
         return crashed(question.index, self.recipe, self.data, self.seed, reason, seconds)
 
 
-def _best_index(history: History) -> int:
+def best_index(history: History) -> int:
     """The index of the best cell sampled so far, which is in stored form."""
     return cells.index(history.best.operations, history.best.edges)

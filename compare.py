@@ -309,6 +309,8 @@ def compare_by_training(options: argparse.Namespace) -> int:
         raise InputError("--over seconds is for tables; leave it out with --train")
     if options.backend != workers.BACKENDS[0]:
         raise InputError("--train compares on this machine only: leave --backend out")
+    if options.over == "seconds":
+        raise InputError("--over seconds needs a table: with --train leave it out")
     if not options.samples:
         raise InputError("--train needs --samples, the number of trainings after which a trial ends")
     options.metric, options.lookup = "valid", options.lookup or "isomorphic"

@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import keras_backend
+import workers
 from nasbench_dataset import InputError, cells
 from training import Training, train
 from training_data import Data, load
 from training_recipe import Recipe
 
-# Libraries of numbers take a thread for each processor, JAX too unless NPROC says how many there are.
-THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC"
+THREADS = (*workers.THREADS, "NPROC")  # the last is for JAX, which else takes a thread for each processor, too
 XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 

@@ -14,7 +14,7 @@ import training_crew
 import training_recipe
 from arch_generator import arch_generator
 from cell_layers import NetworkShape, check_channels
-from cell_trainer import CellTrainer
+from cell_trainer import CellTrainer, best_index
 from history import History
 from nasbench_dataset import InputError, cells, command
 from nasbench_dataset.files import printable, write_atomically
@@ -186,8 +186,7 @@ def keep_best(trainer: CellTrainer, history: History, folder: Path) -> str:
     """
     if not history.best:
         return "there is no best network to keep"
-    index = cells.index(history.best.operations, history.best.edges)
-    training, content = training_crew.call(trainer.crew, run_and_keep, trainer.job(index))
+    training, content = training_crew.call(trainer.crew, run_and_keep, trainer.job(best_index(history)))
     if training.outcome != TRAINED:
         why = f"{training.outcome}: {training.reason}"
         return f"the best network could not be kept: trained once more it failed ({why})"

@@ -13,6 +13,7 @@ from conftest import ROOT, assert_refused, run
 from crews import made_up_data
 from dask_cluster import dask_cluster
 from kill_training import descendants, is_alive
+import compare
 import MCTS
 from nasbench_dataset import InputError
 from nasbench_dataset.table import load
@@ -193,6 +194,15 @@ def test_wrong_arguments_are_refused_before_anything_is_trained(tmp_path, capsys
         MCTS.main(["--out", str(tmp_path), *options])
     line = f"{refused.value} {capsys.readouterr().err}"
     assert all(word in line for word in words) and not (tmp_path / "search").exists()
+
+
+REFUSED = [(["--over", "seconds"], "--over"), (["--backend", "dask"], "--backend"), ([], "--samples")]
+
+
+@pytest.mark.parametrize("option, words", REFUSED)
+def test_what_a_comparison_by_training_cannot_do_is_refused(images, tmp_path, option, words):
+    with pytest.raises(InputError, match=words):
+        compare.main(["--train", str(images), "--out", str(tmp_path), "--methods", "random", *option])
 
 
 def test_a_refusal_is_one_line_and_status_2(tmp_path):
