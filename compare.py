@@ -41,7 +41,7 @@ import comparison_protocol
 import training_options
 import workers
 from arch_generator import arch_generator
-from comparison_report import OVER, domain, markdown, over_seconds, published_at, summarise
+from comparison_report import OVER, best_is_known, domain, markdown, over_seconds, published_at, summarise
 from driver import Driver
 from MCTS import MCTS
 from method import GeneratorMethod, Method
@@ -50,6 +50,7 @@ from nasbench_dataset.opening import open_table, path_of
 from nasbench_dataset.files import printable, read_regular, write_atomically
 from nasbench_dataset.table import METRICS, Table, default_path
 from net_training import NetTrainer
+from noisy_trainer import metric_of, trainer_by
 from options import MetaDNNOptions, SearchOptions, from_parts
 from saved_trials import LARGEST_FILE, MOST_TRIALS, Trial, check_result
 from search import SearchTrainer
@@ -88,7 +89,7 @@ def run_trial(trial: Trial, source: str | None | Shared) -> dict:
     if isinstance(source, Shared):
         trainer = source.trainer(generator, trial.lookup)
     else:
-        trainer = NetTrainer(_table(source), generator, trial.metric, trial.lookup)
+        trainer = trainer_by(_table(source), generator, trial.metric, trial.lookup, trial.seed)
     if trainer.fingerprint() != trial.table:
         where = f"the data {source.source}" if isinstance(source, Shared) else f"the table {source or default_path()}"
         raise InputError(f"{where} are others here than where the comparison was started")
@@ -239,6 +240,7 @@ def build_parser() -> command.Parser:
     add("--max-edges", type=int, default=arch_generator.MAX_EDGES, help="edges of a cell, 1..9")
     add("--dataset", type=command.path, metavar="PATH", help="the table, as for MCTS.py")
     add("--metric", choices=METRICS, help=words["metric"])
+    add("--noisy", action="store_true", help="answer with one of a cell's three runs, drawn by the trial's seed")
     add("--lookup", choices=LOOKUPS, help="as for MCTS.py; the same for all methods")
     add("--jobs", type=number(1), help="trials at a time; without it as many as there are processors")
     add("--backend", choices=workers.BACKENDS, default=workers.BACKENDS[0], type=backend, help=words["backend"])
@@ -287,15 +289,17 @@ def main(argv: list[str] | None = None) -> int:
     options.at = options.at or sample_numbers(AT_SECONDS if options.over == "seconds" else AT_FEW if few else AT)
     if training_options.wanted(options, one_search=False):
         return compare_by_training(options)
-    options.metric, options.lookup = options.metric or "test", options.lookup or "exact"
+    options.metric, options.lookup = metric_of(options), options.lookup or "exact"
+    if options.noisy and not options.samples:
+        raise InputError("--noisy needs --samples: with noise nobody knows when the best cell is found")
     options.dataset = str(options.dataset or default_path())
     table = open_table(options.dataset)
     if "test" not in table.columns:
         raise InputError(f"the table {options.dataset} has no test accuracies, by which methods are judged")
     if options.over == "seconds" and "train_seconds" not in table.columns:
         raise InputError(f"the table {options.dataset} has no seconds of training, which --over seconds needs")
-    trainer = NetTrainer(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
-    results = run_missing(all_trials(options, trainer), options, trainer.target_accuracy)
+    trainer = trainer_by(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
+    results = run_missing(all_trials(options, trainer), options, trainer.target_accuracy or math.inf)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
     surrogate = "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
     kind = "measured table" if table.measured else surrogate
@@ -309,8 +313,6 @@ def compare_by_training(options: argparse.Namespace) -> int:
         raise InputError("--over seconds is for tables; leave it out with --train")
     if options.backend != workers.BACKENDS[0]:
         raise InputError("--train compares on this machine only: leave --backend out")
-    if options.over == "seconds":
-        raise InputError("--over seconds needs a table: with --train leave it out")
     if not options.samples:
         raise InputError("--train needs --samples, the number of trainings after which a trial ends")
     options.metric, options.lookup = "valid", options.lookup or "isomorphic"
@@ -406,7 +408,7 @@ def report(results: list[dict], options: argparse.Namespace, best_test: float, s
     if published_at(options):
         caption += " Published: on NAS-Bench-101 itself."
     draw(groups, options, best_test, caption)
-    figures = "best-so-far" if hasattr(options, "train") else "best-so-far and samples-to-best"
+    figures = "best-so-far and samples-to-best" if best_is_known(options) else "best-so-far"
     files = f"comparison.md, comparison.json, {figures} (.png, .svg)"
     print(f"{text}\nwritten to {printable(options.out)}/: {files}")
 

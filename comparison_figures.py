@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparison_report import at_samples, by_seconds, late_place, places_of, within_budget
+from comparison_report import at_samples, best_is_known, by_seconds, late_place, places_of, within_budget
 from comparison_report import published_at, published_samples, quartiles
 from figure_files import save_figure
 
@@ -82,7 +82,7 @@ def draw(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: 
     own = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(own):
         figures = [("best-so-far", draw_best_so_far(groups, options, best_test), "")]
-        if not hasattr(options, "train"):  # else nobody knows the best cell
+        if best_is_known(options):
             figures.append(("samples-to-best", draw_samples_to_best(groups, options), BOXES))
         for name, figure, words in figures:
             figure.text(0.01, 0.01, words + caption, fontsize=8, va="bottom")

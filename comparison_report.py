@@ -6,6 +6,8 @@ from typing import Iterable
 
 import numpy as np
 
+from noisy_trainer import NOISY
+
 # Published for NAS-Bench-101 itself: up to 6 vertices, exact lookup, test accuracy, 114 runs.
 PUBLISHED_SAMPLES = {  # mean, standard deviation, quartiles, least and most unique samples to the best cell
     "mcts": (10_367, 4_320, (7_713, 10_977, 13_298), (321, 21_259)),
@@ -125,6 +127,11 @@ def domain(options: argparse.Namespace) -> str:
     return f"{size}, {options.lookup} lookup, guided by {options.metric} accuracy; {count}{limit}"
 
 
+def best_is_known(options: argparse.Namespace) -> bool:
+    """Whether a trial can tell that it has found the best cell: not by trainings or single runs."""
+    return not hasattr(options, "train") and options.metric != NOISY
+
+
 def published_at(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Published mean test regret after so many samples, by method; empty for other domains than the published ones."""
     if hasattr(options, "train") or by_seconds(options):
@@ -147,7 +154,7 @@ def published_samples(options: argparse.Namespace) -> dict:
 def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
     """The comparison as text: samples to the best cell, then test accuracy and regret on the way."""
     lines = ["# Comparison", "", *heading]
-    if not hasattr(options, "train"):  # nobody knows the best cell
+    if best_is_known(options):
         lines += ["", *_samples_table(summaries, options)]
     places = sorted({n for s in summaries for n in s["at"]})
     if places:
@@ -198,7 +205,8 @@ def _accuracy_table(
     lines += map(_row, accuracy_rows(summaries, places))
     for name, regrets in published.items():
         words = [f"({regrets[n]:.5f})" if n in regrets else "" for n in places]
-        lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", *words]))
+        if any(words):
+            lines.append(_row([f"*{name}, published for NAS-Bench-101 itself*", *words]))
     return lines
 
 

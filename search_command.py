@@ -25,7 +25,7 @@ from nasbench_dataset.opening import open_table
 from nasbench_dataset.files import LONGEST_NUMBER, printable, write_atomically
 from nasbench_dataset.signals import catch_signals
 from nasbench_dataset.table import METRICS, default_path
-from net_training import NetTrainer
+from noisy_trainer import NoisyTrainer, metric_of, trainer_by
 from options import Options, add_options, from_arguments
 from search import Search, SearchTrainer
 from search_results import FINISHED, SUMMARIES, SUMMARY, TRACES
@@ -72,6 +72,9 @@ def add_space_options(group: argparse._ArgumentGroup) -> None:
         " nasbench_dataset/nasbench101.pickle where that is in place, else the embedded surrogate",
     )  # fmt: skip
     group.add_argument("--metric", choices=METRICS, help="the accuracy to search with; test, with --train valid")
+    group.add_argument(
+        "--noisy", action="store_true", help="answer with one of a cell's three runs, drawn by --seed, not their mean"
+    )
     group.add_argument(
         "--lookup", choices=LOOKUPS,
         help="exact: only the form that NAS-Bench-101 stores is in the table; isomorphic: any labelling; exact, with"
@@ -123,6 +126,8 @@ def run_command(arguments: argparse.Namespace, method_class: type[TreeMethod], o
         saves, trainer = open_trainer(arguments, generator, stack)
         saved = saved_search(saves, arguments)
         seed = choose_seed(arguments, saved)
+        if isinstance(trainer, NoisyTrainer):
+            trainer.draw(seed)
         search = Search(trainer, method_class, seed, from_arguments(options, arguments), progress.announce)
         saver = Saver(search, saves, arguments)
         if saved:
@@ -151,9 +156,9 @@ def open_trainer(
         arguments.metric, arguments.lookup = "valid", arguments.lookup or "isomorphic"
         data = training_options.load_for(arguments, generator)
     else:
-        arguments.metric, arguments.lookup = arguments.metric or "test", arguments.lookup or "exact"
+        arguments.metric, arguments.lookup = metric_of(arguments), arguments.lookup or "exact"
         arguments.dataset = arguments.dataset or default_path()
-        trainer = NetTrainer(open_table(arguments.dataset), generator, arguments.metric, arguments.lookup)
+        trainer = trainer_by(open_table(arguments.dataset), generator, arguments.metric, arguments.lookup)
     prepare_folder(arguments)
     saves = stack.enter_context(checkpoint.Checkpoint(arguments.out, arguments.save_every))
     if hasattr(arguments, "train"):

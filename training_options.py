@@ -67,6 +67,8 @@ def wanted(options: argparse.Namespace, one_search: bool = True) -> bool:
         return False
     if options.dataset:
         raise InputError("--dataset is a table, with --train cells are trained instead: leave one of them out")
+    if options.noisy:
+        raise InputError("--noisy is for tables, trainings are noisy by themselves: leave it out with --train")
     if options.metric == "test":
         raise InputError("--train searches by validation accuracy, test accuracy is for the end: leave --metric out")
     if not options.train.strip():

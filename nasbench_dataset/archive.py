@@ -21,11 +21,12 @@ import numpy as np
 
 from nasbench_dataset import InputError, cells
 from nasbench_dataset.files import printable
-from nasbench_dataset.runs import BUDGETS, LONGEST_TRAINING, Findings
+from nasbench_dataset.runs import BUDGETS, LONGEST_TRAINING, VALID_RUNS, Findings
 from nasbench_dataset.sources import open_source
 from nasbench_dataset.table import METRICS, Table, length_for
 
-COLUMNS = (*METRICS, "train_seconds", *(f"{name}_{b}" for b in BUDGETS[:-1] for name in ("valid", "train_seconds")))
+_SHORTER = (f"{name}_{b}" for b in BUDGETS[:-1] for name in ("valid", "train_seconds"))
+COLUMNS = (*METRICS, "train_seconds", *_SHORTER, *VALID_RUNS)
 LARGEST = 1 << 30  # bytes of an archive; one of all cells and columns has at most 50 million
 MOST = 1_000_000  # rows; there are 423,624 cells
 _LONGEST_READ = 1 << 20  # bytes: arrays are read in smaller pieces, and a list of 10,000 arrays is shorter

@@ -16,6 +16,7 @@ from nasbench_dataset.table import Table, length_for
 
 BUDGETS = (4, 12, 36, 108)  # epochs
 RUNS = 3  # of every cell and budget
+VALID_RUNS = tuple(f"valid_run{number}" for number in range(RUNS))  # columns of single runs at 108 epochs
 LONGEST_TRAINING = 1e9  # seconds, thirty years: whatever is beyond is no time of a training
 NUMBERS = {int, float}  # the types that an accuracy or a time has, as files give them; True and False are none
 _TEST, _VALID, _SECONDS = range(3)  # the values kept of a run
@@ -145,13 +146,14 @@ class Runs:
         return np.frombuffer(self._counts.get(epochs, bytes(cells.cell_count())), np.uint8)
 
     def table(self, source: str) -> Table:
-        """The means over the runs of every cell, as long as the largest vertex count needs.
+        """The means over the runs of every cell and the runs themselves, as long as the largest vertex count needs.
 
         Returns
         -------
         table : Table
-            ``test``, ``valid`` and ``train_seconds`` at 108 epochs, and for every lower budget B in the source
-            ``valid_B`` and ``train_seconds_B``. Seconds are rounded to float32.
+            ``test``, ``valid`` and ``train_seconds`` at 108 epochs, for every lower budget B in the source
+            ``valid_B`` and ``train_seconds_B``, and ``valid_run0`` to ``valid_run2``, single runs at 108 epochs,
+            the worst first. Seconds are rounded to float32.
 
         Raises
         ------
@@ -170,6 +172,8 @@ class Runs:
             columns[f"valid{suffix}"] = self._mean(epochs, _VALID, length)
             seconds = self._mean(epochs, _SECONDS, length)
             columns[f"train_seconds{suffix}"] = seconds.astype(np.float32).astype(np.float64)
+        single = np.sort(self._values[BUDGETS[-1]][:length, :, _VALID], axis=1)  # whatever their order in the source
+        columns |= dict(zip(VALID_RUNS, single.T.copy()))
         return Table(columns, source, measured=True)
 
     def _mean(self, epochs: int, value: int, length: int) -> np.ndarray:

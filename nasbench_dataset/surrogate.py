@@ -16,6 +16,7 @@ from nasbench_dataset.predictions import Prediction
 from nasbench_dataset.published import BEST, BEST_TESTS, BEST_VALID_OF_4, LARGEST_MAXIMUM, PINS, PLACE_OF_BEST
 from nasbench_dataset.published import numerator
 from nasbench_dataset.residuals import WIDEST, ResidualField, ResidualScale
+from nasbench_dataset.runs import VALID_RUNS
 
 SHARED = 1.0  # of the variance of residuals that is no noise of runs, the part that neighbours share
 BLUR = 0.0006  # by which known means are blurred, so that the table holds no measurement
@@ -222,7 +223,7 @@ def make_table(fit: Fit, seed: int) -> table.Table:
         f"residuals drawn with seed {seed}"
     )
     columns = {"test": draw.test, "valid": draw.valid} | _trainings(fit, draw, rng)
-    columns |= {f"valid_run{number}": run / RUN_IMAGES for number, run in enumerate(draw.runs)}
+    columns |= {name: run / RUN_IMAGES for name, run in zip(VALID_RUNS, draw.runs)}
     return table.Table(columns, source, measured=False)
 
 

@@ -6,6 +6,7 @@ from nasbench_dataset import cells, noise, predictions, surrogate, table
 from nasbench_dataset.measurements import FAILED, Measured, Trainings
 from nasbench_dataset.published import BEST, BEST_TESTS, LARGEST_MAXIMUM, PLACE_OF_BEST, RANDOM_UP_TO_6
 from nasbench_dataset.residuals import ResidualField
+from nasbench_dataset.runs import VALID_RUNS
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 TOP_TEST = (0.93, 0.935, 0.94, 0.941, 0.9415)  # how many cells lie above
@@ -46,7 +47,7 @@ def report_table(result: table.Table) -> None:
 
 def report_maxima(result: table.Table, measured: Measured) -> None:
     """Print counts of the maxima of 3 runs beside the measured ones, of the sampled cells and of as many others."""
-    maximum = np.max([result.columns[f"valid_run{number}"] for number in range(3)], axis=0)
+    maximum = np.max([result.columns[name] for name in VALID_RUNS], axis=0)
     sample = measured.in_sample
     theirs = measured.maximum[sample]
     others = np.delete(maximum, measured.index)
@@ -61,7 +62,7 @@ def report_maxima(result: table.Table, measured: Measured) -> None:
 def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.ndarray, np.ndarray]) -> None:
     """Print how alike neighbours are: measured cells, and cells of the table that were not measured."""
     measured = fit.measured
-    maximum = np.max([result.columns[f"valid_run{number}"] for number in range(3)], axis=0)
+    maximum = np.max([result.columns[name] for name in VALID_RUNS], axis=0)
     theirs = np.full(cells.cell_count(), np.nan)
     rows = measured.in_sample & (measured.maximum > FAILED)
     theirs[measured.index[rows]] = measured.maximum[rows]

@@ -26,7 +26,7 @@ def write(tmp_path):
 
 
 def expected_columns(runs: list[Run]) -> dict[str, dict[int, float]]:
-    """Column -> index -> the mean over the runs, accuracies as exact integers over 29,952."""
+    """Column -> index -> the mean over the runs, or a single run; accuracies as exact integers over 29,952."""
     gathered = defaultdict(lambda: defaultdict(list))
     for r in runs:
         suffix = "" if r.epochs == 108 else f"_{r.epochs}"
@@ -35,7 +35,10 @@ def expected_columns(runs: list[Run]) -> dict[str, dict[int, float]]:
         gathered[f"train_seconds{suffix}"][index].append(r.seconds)
         if r.epochs == 108:
             gathered["test"][index].append(round(r.test * IMAGES))
-    return {
+    runs = {f"valid_run{number}": {} for number in range(3)}
+    for index, numerators in gathered["valid"].items():
+        runs |= {name: column | {index: n / IMAGES} for (name, column), n in zip(runs.items(), sorted(numerators))}
+    return runs | {
         name: {i: math.fsum(v) / len(v) / (1 if name.startswith("train") else IMAGES) for i, v in column.items()}
         for name, column in gathered.items()
     }

@@ -89,6 +89,7 @@ def test_report_of_the_command(write, tmp_path):
     assert f"valid_36: 92 of 423,624 cells ({counted})" in lines
     assert sum("not the published optimum" in line for line in lines) == 2
     columns = [f"{name}{epochs}" for epochs in ("", "_36", "_12", "_4") for name in ("valid", "train_seconds")][1:]
+    columns += ["valid_run0", "valid_run1", "valid_run2"]
     assert f"test, valid: 92 cells, complete up to 4 vertices; also {', '.join(columns)})" in lines[-1]
 
 
