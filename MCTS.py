@@ -284,7 +284,7 @@ class MCTS(TreeMethod):
         for index, accuracy in samples.items():
             self.learn(index, accuracy)
         if self.options.guide:
-            self.guide.restore(files["guide"])
+            self.guide.restore(files["guide"], main.get("failed", []))
         for cell, way in saved.open_questions:
             self.open_question(cell, way)
         unpack_rng(main["rng"], self.rng)

@@ -9,7 +9,7 @@ import json
 import math
 import random
 from itertools import islice
-from typing import Callable, Iterator, Protocol
+from typing import Iterable, Iterator, Protocol
 
 import numpy as np
 
@@ -221,8 +221,8 @@ class Guide:
         """What does not follow from the samples, as JSON."""
         return checkpoint.to_json({"fitted_to": self.fitted_to, "shown": self.shown})
 
-    def restore(self, content: bytes) -> None:
-        """Take over what ``to_save`` gave, when it was told the samples already.
+    def restore(self, content: bytes, failed: Iterable[int] = ()) -> None:
+        """Take over what ``to_save`` gave, when it was told the samples already, and never choose the failed cells.
 
         Raises
         ------
@@ -238,6 +238,7 @@ class Guide:
             raise ValueError("guide: not different cells of the table")
         if not (fitted_to >= self.first_fit and shown or fitted_to == len(shown) == 0):
             raise ValueError("guide: cells are shown from the first fit on, and not before")
+        self._taken.update(failed)
         for index in shown:
             self._show(index)
         if fitted_to:

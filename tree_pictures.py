@@ -20,6 +20,7 @@ from PIL import Image
 from arch_generator import State
 from nasbench_dataset import cells
 from nasbench_dataset.files import printable
+from options import MetaDNNOptions, SearchOptions
 from saved_run import Run
 from tree_layout import MAX_DRAWN, MAX_IN_PAGE, Drawing
 
@@ -223,7 +224,8 @@ def search_words(run: Run) -> list[str]:
     if run.settings["close_exhausted"]:
         words.append("exhausted states closed")
     if run.guided:
-        words.append(f"every {run.settings['guide']} episodes a linear model chooses a cell")
+        options = MetaDNNOptions if run.settings["method"] == "mcts-metadnn" else SearchOptions
+        words.append(f"every {run.settings['guide']} episodes {options.model} chooses a cell")
     return words
 
 

@@ -8,6 +8,7 @@ from conftest import run
 
 import compare
 import MCTS
+import visualize
 from arch_generator import arch_generator
 from method import Question
 from nasbench_dataset import InputError, cells
@@ -62,6 +63,7 @@ def test_a_search_has_no_target_and_goes_on_bit_for_bit(tmp_path):
     assert MCTS.main([*search, str(tmp_path / "parts"), "--samples", "300", "--resume"]) == 0
     whole, parts = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "parts"))
     assert whole["trace"] == parts["trace"] and whole["metric"] == NOISY and whole["outcome"] == "samples"
+    assert visualize.main([str(tmp_path / "parts"), "--html"]) == 0  # its settings are such as can be drawn
     with pytest.raises(InputError, match="its metric is"):
         MCTS.main([*search[1:], str(tmp_path / "parts"), "--samples", "400", "--resume", "--metric", "valid"])
 
@@ -83,7 +85,7 @@ def test_a_comparison_is_judged_by_mean_test_accuracy_and_finds_no_best(tmp_path
     common = "--noisy", "--dataset", "digits", "--max-nodes", "5", "--methods", "random,evolution"
     result = run("compare.py", *common, "--samples", "60", "--trials", "2", "--jobs", "1", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "guided by noisy valid accuracy" in result.stdout and "solved" not in result.stdout
+    assert "guided by noisy-valid accuracy" in result.stdout and "solved" not in result.stdout
     assert {path.name for path in tmp_path.glob("*.png")} == {"best-so-far.png"}
     trials = [json.loads(path.read_text()) for path in (tmp_path / "trials").iterdir()]
     runs, tests = (set(np.ravel([table.columns[name] for name in names]).tolist()) for names in (VALID_RUNS, ["test"]))

@@ -195,6 +195,22 @@ def test_a_search_goes_on_past_failed_trainings_to_all_other_cells(trainers, opt
     assert len(pool.started) == 91  # none twice
 
 
+@pytest.mark.parametrize("first", [16, 60])
+def test_a_resumed_search_goes_on_as_if_never_interrupted_though_trainings_failed(trainers, first):
+    """Interrupted before the guide was fitted first, and after."""
+    search, _, driver = pooled(trainers[5, "isomorphic"], TUNED, seed=4, at_once=1, failing=0.3)
+    driver.run(samples=first)
+    again, _, other = pooled(trainers[5, "isomorphic"], TUNED, seed=4, at_once=1, failing=0.3)
+    (main, files), history = search.to_save(), driver.history
+    again.restore({**main, "failed": sorted(history.failed)}, files, history.training_trace)
+    other.restore(history.training_trace, set(history.failed), history.counter, driver.episode_of_last_sample)
+    assert history.failed and bool(search.guide.ready) == (first > 20)
+    for each in (driver, other):
+        each.run(samples=first + 60)
+    assert list(other.history.training_trace.items()) == list(history.training_trace.items())
+    assert other.history.failed == history.failed and other.history.counter == history.counter
+
+
 # --- waiting and closing ----------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,15 @@ def test_the_tree_of_a_tuned_search(guide, words, tmp_path):
     assert ("partly predicted" in result.stdout) == (guide > 0)
     assert ("partly predicted" in (tmp_path / "tree.html").read_text()) == (guide > 0)
     check_pictures(tmp_path, "tree")
+
+
+@pytest.mark.parametrize(
+    "method, model", [("mcts", "a linear model"), ("mcts-metadnn", "an ensemble of networks")]
+)
+def test_the_words_say_which_model_guides(method, model):
+    settings = {"method": method, "cp": 0.05, "backup": "path", "close_exhausted": False, "guide": 5}
+    words = tree_pictures.search_words(SimpleNamespace(settings=settings, guided=True))
+    assert words[-1] == f"every 5 episodes {model} chooses a cell"
 
 
 def test_the_tree_of_a_search_with_the_meta_dnn(tmp_path):
