@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import training_job
 import workers
@@ -65,6 +64,8 @@ def scatter(trainings: list[Training]) -> str:
     whole = [cell for cell, seed in runs if seed == seeds[0] and all((cell, other) in runs for other in seeds)]
     if len(seeds) < 2 or len(whole) < 3:
         return "too few trainings to say how far seeds scatter"
+    from scipy.stats import spearmanr  # here, since importing it takes longer than most commands' work
+
     values = np.array([[runs[cell, seed] for cell in whole] for seed in seeds])
     between_seeds = values.var(axis=0, ddof=1).mean()
     between_cells = max(values.mean(axis=0).var(ddof=1) - between_seeds / len(seeds), 0)

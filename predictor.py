@@ -4,7 +4,6 @@ import time
 from itertools import islice
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import checkpoint
 import meta_dnn
@@ -92,6 +91,8 @@ class Predictor:
         predicted = self.network.predict(batch)
         if min(np.ptp(predicted), np.ptp(accuracies)) == 0:
             return None
+        from scipy.stats import spearmanr  # here, since it takes as long to import as Keras
+
         return round(float(spearmanr(predicted, accuracies).statistic), 4)
 
     def status(self) -> str:
