@@ -1,12 +1,34 @@
 """What several test files share: the measured data, where it is at hand, and running commands."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run at a time
     os.environ.setdefault(_name, "1")
+
+
+def _compile_once() -> None:
+    """Let all processes of this run of the tests share what JAX compiled; most would do little else than compile.
+
+    An entry can be half written, where a test kills the process that writes it or another one reads meanwhile. Then it
+    is compiled anew, and the warning about it is no concern of a test that reads stderr.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # in the workers of pytest-xdist it is
+        return
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    warnings = "ignore:Error reading persistent compilation cache", "ignore:Error writing persistent compilation cache"
+    os.environ["PYTHONWARNINGS"] = ",".join([*filter(None, [os.environ.get("PYTHONWARNINGS")]), *warnings])
+
+
+_compile_once()
 
 import numpy as np
 import pytest
