@@ -47,9 +47,15 @@ def trained(command, tmp_path_factory):
     return folder
 
 
-def written(path):
-    """When a file was written, in nanoseconds; None where it is not there."""
-    return path.stat().st_mtime_ns if path.exists() else None
+def wait_for_an_epoch(process, out, before):
+    """Until more than so many epochs are saved, or the process has ended. The checkpoint is read only when it is new."""
+    checkpoint, seen, deadline = out / "checkpoint.npz", None, time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        if written != seen and len(history(out)) > before:
+            return
+        seen = written
+        time.sleep(0.005)
 
 
 def stop_after_an_epoch(command, out, number):
@@ -57,7 +63,7 @@ def stop_after_an_epoch(command, out, number):
 
     On a busy machine it can have ended by then; so it gets several tries, each from the same files.
     """
-    checkpoint, kept = out / "checkpoint.npz", out.with_name(f"{out.name} before")
+    before, kept = len(history(out)), out.with_name(f"{out.name} before")
     out.mkdir(exist_ok=True)
     shutil.copytree(out, kept)
     arguments = [sys.executable, alphax1.FOLDER / "train.py", *command, "--out", out]
@@ -66,9 +72,7 @@ def stop_after_an_epoch(command, out, number):
         shutil.rmtree(out)
         shutil.copytree(kept, out)
         with subprocess.Popen(arguments, **pipes) as process:
-            deadline, before = time.monotonic() + 200, written(checkpoint)
-            while written(checkpoint) == before and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
+            wait_for_an_epoch(process, out, before)
             process.send_signal(number)
             process.stderr_text = process.communicate()[1]
         if process.returncode != 0:
