@@ -33,7 +33,8 @@ _compile_once()
 import numpy as np
 import pytest
 
-from nasbench_dataset import cells
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.files import printable
 from nasbench_dataset.table import EMBEDDED, MEASURED, Table, from_entries
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +96,21 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
     assert len(result.stderr.splitlines()) == 1, result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def assert_refused_here(capsys, main, arguments: list, *words: str) -> None:
+    """As ``assert_refused``, of a ``main`` in this process: starting another one can take longer than all else.
+
+    What ``command.run`` makes of an ``InputError`` is one line whatever it says; so nothing else may be printed.
+    """
+    with pytest.raises((InputError, SystemExit)) as refusal:
+        main([*map(str, arguments)])
+    line = capsys.readouterr().err
+    if isinstance(refusal.value, InputError):
+        assert line == ""
+        line = printable(refusal.value)
+    else:
+        assert refusal.value.code == 2
+    assert len(line.splitlines()) == 1 and "Traceback" not in line, line
+    for word in words:
+        assert word in line

@@ -48,7 +48,7 @@ def trained(command, tmp_path_factory):
 
 
 def wait_for_an_epoch(process, out, before):
-    """Until more than so many epochs are saved, or the process has ended. The checkpoint is read only when it is new."""
+    """Until more epochs are saved, or the process has ended; the checkpoint is read only when it is new."""
     checkpoint, seen, deadline = out / "checkpoint.npz", None, time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
         written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
