@@ -5,6 +5,9 @@ does not count, nor does its type of numbers.
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from nasbench_dataset import InputError
@@ -12,6 +15,7 @@ from nasbench_dataset.files import printable
 
 BACKENDS = "jax", "torch", "tensorflow"  # those of Keras' that can fit; each is a package of that name
 INSTALLED_BY = {"jaxlib": "jax"}  # a module that is missing, by its package where that is named otherwise
+UNUSED = "sklearn", "matplotlib"  # Keras imports them where they are installed, which takes half of its start
 
 
 def load_keras() -> ModuleType:
@@ -27,7 +31,8 @@ def load_keras() -> ModuleType:
         choices = f"choose {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, or unset it for {BACKENDS[0]}"
         raise InputError(f"KERAS_BACKEND={printable(backend, 60)} is no backend that fits networks; {choices}")
     try:
-        import keras
+        with _without(UNUSED):
+            import keras
     except ModuleNotFoundError as error:
         module = (error.name or backend).partition(".")[0]
         package = INSTALLED_BY.get(module, module)
@@ -39,6 +44,18 @@ def load_keras() -> ModuleType:
         raise InputError(f"Keras cannot be used with {backend}: {describe(error)}; {advice}") from error
     keras.config.set_floatx("float32")
     return keras
+
+
+@contextmanager
+def _without(packages: tuple[str, ...]) -> Iterator[None]:
+    """What is imported meanwhile does not find these packages, unless they are imported already."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def check() -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # its parts when they are asked for: scipy.stats takes longer than most of a start
 
 import training_job
 import workers
@@ -68,7 +68,7 @@ def scatter(trainings: list[Training]) -> str:
     values = np.array([[runs[cell, seed] for cell in whole] for seed in seeds])
     between_seeds = values.var(axis=0, ddof=1).mean()
     between_cells = max(values.mean(axis=0).var(ddof=1) - between_seeds / len(seeds), 0)
-    alike = [spearmanr(values[i], values[j]).statistic for i, j in combinations(range(len(seeds)), 2)]
+    alike = [scipy.stats.spearmanr(values[i], values[j]).statistic for i, j in combinations(range(len(seeds)), 2)]
     return (
         f"{len(whole):,} cells, {len(seeds)} seeds: mean {values.mean():.4f}, best {values.mean(axis=0).max():.4f},"
         f" deviation between cells {between_cells**0.5:.4f}, between seeds {between_seeds**0.5:.4f},"

@@ -4,7 +4,7 @@ import time
 from itertools import islice
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # its parts when they are asked for: scipy.stats takes as long as Keras
 
 import checkpoint
 import meta_dnn
@@ -92,7 +92,7 @@ class Predictor:
         predicted = self.network.predict(batch)
         if min(np.ptp(predicted), np.ptp(accuracies)) == 0:
             return None
-        return round(float(spearmanr(predicted, accuracies).statistic), 4)
+        return round(float(scipy.stats.spearmanr(predicted, accuracies).statistic), 4)
 
     def status(self) -> str:
         """How well it predicted last, for the progress line; empty before the first fit."""

@@ -7,6 +7,7 @@ its device is tried here, before any work; a `Problem` says what is missing.
 
 import importlib.util
 import os
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -16,6 +17,7 @@ from files import Problem, reason
 BACKENDS = ("jax", "torch", "tensorflow")  # those that can train; the first is the default
 KERAS = '"keras>=3.15"'  # as pip wants it
 DEVICE = {"jax": "JAX_PLATFORMS", "torch": "KERAS_TORCH_DEVICE"}  # what chooses a device
+UNUSED = ("sklearn", "matplotlib")  # Keras imports them where they are installed, which takes half of its start
 JAX_PACKAGES = {"cuda": '"jax[cuda12]"', "gpu": '"jax[cuda12]"', "tpu": '"jax[tpu]"'}  # what has such a device
 
 
@@ -43,6 +45,8 @@ def _choose() -> str:
 def _import_keras(backend: str) -> ModuleType:
     """Keras with this backend, set up as these scripts want it, whatever its files and variables say."""
     os.environ["KERAS_BACKEND"] = backend
+    hidden = [name for name in UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None: it is not found
     try:
         import keras
 
@@ -56,6 +60,9 @@ def _import_keras(backend: str) -> ModuleType:
             f"Keras cannot be used with {backend} ({reason(error)}); pip install -U {KERAS} {backend},"
             " or see to ~/.keras/keras.json and the variables KERAS_..."
         ) from error
+    finally:
+        for name in hidden:
+            del sys.modules[name]
     return keras
 
 

@@ -50,15 +50,6 @@ def environment(**more):
     return {**os.environ, **{name: str(value) for name, value in more.items()}}
 
 
-def compiling_once(folder):
-    """The environment of scripts that share what JAX compiled; the rest of each is their own."""
-    return environment(
-        JAX_COMPILATION_CACHE_DIR=folder,
-        JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0,
-        JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES=-1,
-    )
-
-
 @pytest.fixture(autouse=True)
 def policy():
     """Restore what the scripts set for the whole process."""

@@ -139,7 +139,7 @@ class Cases:
     def _judged(self, case: Case, place: Place, usual: Usual) -> tuple[list[str], Ending]:
         before = judge.snapshot(place.folder)
         times = usual.ending.alive or 0, usual.ending.seconds
-        grace = KILLED_GRACE if case.hard else 5
+        grace = KILLED_GRACE if case.hard else case.command.grace
         longest = max(case.command.longest, PATIENCE * usual.ending.seconds)
         ending = run(case.argv(place.argv(), place), place.folder, case.launch, longest, times, grace)
         after = judge.snapshot(place.folder)

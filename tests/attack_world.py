@@ -48,6 +48,8 @@ class Command:
         Of the rounds of random attacks, for those that take long.
     heavy : bool
         Whether it needs Keras.
+    grace : float
+        Seconds after its end in which its processes have to have ended too.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Command:
     again: tuple[str, ...] = ()
     share: float = 1.0
     heavy: bool = False
+    grace: float = 5.0
 
     @property
     def longest(self) -> float:

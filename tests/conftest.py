@@ -1,17 +1,40 @@
 """What several test files share: the measured data, where it is at hand, and running commands."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run at a time
     os.environ.setdefault(_name, "1")
 
+
+def _compile_once() -> None:
+    """Let all processes of this run of the tests share what JAX compiled; most would do little else than compile.
+
+    An entry can be half written, where a test kills the process that writes it or another one reads meanwhile. Then it
+    is compiled anew, and the warning about it is no concern of a test that reads stderr.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # in the workers of pytest-xdist it is
+        return
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    warnings = "ignore:Error reading persistent compilation cache", "ignore:Error writing persistent compilation cache"
+    os.environ["PYTHONWARNINGS"] = ",".join([*filter(None, [os.environ.get("PYTHONWARNINGS")]), *warnings])
+
+
+_compile_once()
+
 import numpy as np
 import pytest
 
-from nasbench_dataset import cells
+from nasbench_dataset import InputError, cells
+from nasbench_dataset.files import printable
 from nasbench_dataset.table import EMBEDDED, MEASURED, Table, from_entries
 
 ROOT = Path(__file__).parents[1]
@@ -73,3 +96,21 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
     assert len(result.stderr.splitlines()) == 1, result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def assert_refused_here(capsys, main, arguments: list, *words: str) -> None:
+    """As ``assert_refused``, of a ``main`` in this process: starting another one can take longer than all else.
+
+    What ``command.run`` makes of an ``InputError`` is one line whatever it says; so nothing else may be printed.
+    """
+    with pytest.raises((InputError, SystemExit)) as refusal:
+        main([*map(str, arguments)])
+    line = capsys.readouterr().err
+    if isinstance(refusal.value, InputError):
+        assert line == ""
+        line = printable(refusal.value)
+    else:
+        assert refusal.value.code == 2
+    assert len(line.splitlines()) == 1 and "Traceback" not in line, line
+    for word in words:
+        assert word in line

@@ -12,7 +12,7 @@ import alphax1
 import h5py
 import numpy as np
 import pytest
-from alphax1 import arrays, compiling_once, describe, history, picture, script, state
+from alphax1 import arrays, describe, history, picture, script, state
 from alphax1 import digits, policy  # noqa: F401  (fixtures)
 from backend import keras
 import model_test
@@ -34,25 +34,31 @@ SETTINGS = ("--C 2 --layers 3 --batch-size 32 --validation 40 --crop 2 --no-flip
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    return compiling_once(tmp_path_factory.mktemp("compiled"))
-
-
-@pytest.fixture(scope="module")
 def command(digits):
     return ["--data", str(digits / "train.npz"), "--genotype", str(digits / "small.json"), *SETTINGS]
 
 
 @pytest.fixture(scope="module")
-def trained(command, shared, tmp_path_factory):
+def trained(command, tmp_path_factory):
     """The folder of a training that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = script("train.py", *command, "--out", folder, cwd=folder, env=shared)
+    done = script("train.py", *command, "--out", folder, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def stop_after_an_epoch(command, out, number, env):
+def wait_for_an_epoch(process, out, before):
+    """Until more epochs are saved, or the process has ended; the checkpoint is read only when it is new."""
+    checkpoint, seen, deadline = out / "checkpoint.npz", None, time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        if written != seen and len(history(out)) > before:
+            return
+        seen = written
+        time.sleep(0.005)
+
+
+def stop_after_an_epoch(command, out, number):
     """Start a training, send it a signal once it has saved one more epoch; return its process.
 
     On a busy machine it can have ended by then; so it gets several tries, each from the same files.
@@ -65,10 +71,8 @@ def stop_after_an_epoch(command, out, number, env):
     for _ in range(5):
         shutil.rmtree(out)
         shutil.copytree(kept, out)
-        with subprocess.Popen(arguments, env=env, **pipes) as process:
-            deadline = time.monotonic() + 200
-            while len(history(out)) == before and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
+        with subprocess.Popen(arguments, **pipes) as process:
+            wait_for_an_epoch(process, out, before)
             process.send_signal(number)
             process.stderr_text = process.communicate()[1]
         if process.returncode != 0:
@@ -77,19 +81,19 @@ def stop_after_an_epoch(command, out, number, env):
     return process
 
 
-def test_interrupted_and_killed_training_ends_with_the_same_weights(command, shared, trained, tmp_path):
+def test_interrupted_and_killed_training_ends_with_the_same_weights(command, trained, tmp_path):
     out = tmp_path / "out"
-    interrupted = stop_after_an_epoch(command, out, signal.SIGHUP, shared)
+    interrupted = stop_after_an_epoch(command, out, signal.SIGHUP)
     assert interrupted.returncode == 130
     assert "Traceback" not in interrupted.stderr_text and "--resume" in interrupted.stderr_text
     with pytest.raises(Problem, match="add --resume"):
         train.main([*command, "--out", str(out)])
-    killed = stop_after_an_epoch([*command, "--resume"], out, signal.SIGKILL, shared)
+    killed = stop_after_an_epoch([*command, "--resume"], out, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     assert 2 <= len(history(out)) < EPOCHS
     with pytest.raises(Problem, match=f"--seed {SEED}, not {SEED + 1}"):
         train.main([*command[:-1], str(SEED + 1), "--resume", "--out", str(out)])
-    done = script("train.py", "--resume", "--out", out, cwd=tmp_path, env=shared)
+    done = script("train.py", "--resume", "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found, wanted = arrays(out), arrays(trained)
     assert found.keys() == wanted.keys() and len(found) > 100

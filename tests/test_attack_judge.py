@@ -40,7 +40,8 @@ def command(tmp_path_factory) -> Command:
     script = tmp_path_factory.mktemp("command") / "command.py"
     script.write_text(COMMAND)
     names = "result.txt", "summary.json"
-    return Quick("command.py", (str(script), "{out}"), {}, names, lambda out, printed: (out / "result.txt").read_text())
+    argv = str(script), "{out}"
+    return Quick("command.py", argv, {}, names, lambda out, printed: (out / "result.txt").read_text(), grace=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def case_of(command: Command, deed: str, **more) -> Case:
         ("", {}),
         ("sys.exit('error: one line')", {"expected": {1}}),
         ("print('error: no table', file=sys.stderr); sys.exit(2)", {"expected": REFUSED}),
-        ("subprocess.Popen(['sleep', '1'])", {}),  # which ends in time
+        ("subprocess.Popen(['sleep', '0.3'])", {}),  # which ends in time
         ("(out / 'result.txt').write_text('[1]\\n')", {"goes_on": True}),
         (ESCAPE.replace("[2J", "[A"), {"streams": {"stdout": "terminal"}}),  # a progress line
     ],

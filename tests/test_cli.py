@@ -9,8 +9,9 @@ import sys
 import time
 
 import pytest
-from conftest import EMBEDDED_TABLE, ROOT, assert_refused, run
+from conftest import EMBEDDED_TABLE, ROOT, assert_refused, assert_refused_here, run
 
+import MCTS
 from nasbench_dataset import cells
 from nasbench_dataset.table import save
 
@@ -146,8 +147,14 @@ def test_interrupted_by_the_user(tmp_path, number):
         (["--out", "/proc/nowhere"], "--out"),
     ],
 )
-def test_wrong_arguments_and_input_are_refused_in_one_line(arguments, words):
-    assert_refused(run("MCTS.py", *arguments), words)
+def test_wrong_arguments_and_input_are_refused_in_one_line(monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(ROOT)
+    assert_refused_here(capsys, MCTS.main, [*EMBEDDED_TABLE, *arguments], words)
+
+
+def test_a_wrong_argument_is_refused_in_one_line_by_the_command():
+    assert_refused(run("MCTS.py", "--max-nodes", 0), "MAX_NODES is 0")
+    assert_refused(run("MCTS.py", "--dataset", ROOT / "README.md"), "not a usable table")
 
 
 def test_unusable_tables_are_refused_in_one_line(tmp_path, small_table):

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, run
+from conftest import ROOT, assert_refused, assert_refused_here, run
 from dask_cluster import dask_cluster
 
 import compare
@@ -303,8 +303,14 @@ def test_unknown_methods_and_options(method):
         (["--out", ROOT / "LICENSE"], "--out"),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(arguments, words):
-    assert_refused(run("compare.py", *arguments), words)
+def test_wrong_arguments_are_refused_in_one_line(monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(ROOT)
+    assert_refused_here(capsys, compare.main, arguments, words)
+
+
+def test_a_wrong_argument_is_refused_in_one_line_by_the_command():
+    assert_refused(run("compare.py", "--jobs", 0), "--jobs")
+    assert_refused(run("compare.py", "--methods", "mcts,annealing"), "'annealing'")
 
 
 def test_a_table_without_test_accuracies_is_refused(small_table, tmp_path):

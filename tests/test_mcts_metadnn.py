@@ -9,7 +9,7 @@ from conftest import assert_refused, run
 from arch_generator import ROOT, State, arch_generator
 from driver import Driver
 from MCTS import GIVEN_UP
-from MCTS_metaDNN import MCTS_metaDNN
+from MCTS_metaDNN import MCTS_metaDNN, main
 from method import FAILED, NO_QUESTION, NOT_IN_DATA_SET, Question
 from nasbench_dataset import cells
 from nasbench_dataset.table import EMBEDDED, load
@@ -280,6 +280,11 @@ def test_without_a_backend_the_command_says_so_in_one_line(monkeypatch):
     assert_refused(run("MCTS_metaDNN.py", "--samples", 1), "abacus", "KERAS_BACKEND")
 
 
-def test_wrong_options_are_refused_in_one_line():
-    assert_refused(run("MCTS_metaDNN.py", "--rollouts", -1), "--rollouts")
-    assert_refused(run("MCTS_metaDNN.py", "--fit-every", 1), "--fit-every")
+@pytest.mark.parametrize("option, value", [("--rollouts", "-1"), ("--fit-every", "1")])
+def test_wrong_options_are_refused_in_one_line(capsys, option, value):
+    with pytest.raises(SystemExit) as refusal:
+        main([option, value])
+    printed = capsys.readouterr()
+    assert refusal.value.code == 2 and printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert option in line

@@ -41,7 +41,7 @@ def options(place) -> list[str]:
 def test_a_signal_ends_it_and_its_workers(place, number):
     strike = Strike(number, 1.0, late=True)  # when the workers have begun
     endless = [sys.executable, *options(place), "--seeds", "1000", "--workers", "2"]
-    ending = run(endless, place, Launch(strike=strike), 60, usual=(0.0, 4.0))
+    ending = run(endless, place, Launch(strike=strike), 60, usual=(0.0, 2.5))
     assert not ending.stopped and not ending.left, (ending.stopped, ending.left)
     assert ending.status == (130 if number != signal.SIGKILL else -number), ending.err
     assert "Traceback" not in ending.printed

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, run
+from conftest import ROOT, assert_refused, assert_refused_here, run
 from drawn_runs import check_pictures, copy, finished, save_again, tree, tuned, unfinished  # noqa: F401 (fixtures)
 from PIL import Image
 
@@ -304,13 +304,19 @@ def test_the_modules_are_found_from_anywhere_without_the_scripts_folder_on_the_p
         (["--cell", '{"adj_mat": [[0, 1], [0, 0]], "node_list": {"input": 0, "output": 0}}'], "--cell is neither"),
         ([""], "empty path"),
         (["--out", ""], "--out"),
-        (["a" * 300], "File name too long"),
         (["--cell", CELL, "--out", "/proc/nowhere"], "choose another --out"),
         (["--cell", CELL, "--out", ROOT / "LICENSE"], "choose another --out"),
     ],
 )
-def test_wrong_arguments_and_input_are_refused_in_one_line(arguments, words):
-    assert_refused(run("visualize.py", *arguments), words)
+def test_wrong_arguments_and_input_are_refused_in_one_line(monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(ROOT)
+    assert_refused_here(capsys, visualize.main, arguments, words)
+
+
+def test_a_wrong_argument_is_refused_in_one_line_by_the_command():
+    assert_refused(run("visualize.py", "--max-drawn", 0), "--max-drawn")
+    assert_refused(run("visualize.py", "--cell", "{"), "--cell is neither best nor a cell")
+    assert_refused(run("visualize.py", "a" * 300), "File name too long")
 
 
 def test_hostile_text_in_a_summary_is_only_text(copy):
