@@ -6,7 +6,12 @@ import pytest
 import traces
 
 STORED = json.loads(traces.STORED.read_bytes())
-WITHOUT_KERAS = [case for case in traces.cases() if not traces.needs_keras(case)]
+LONG = 400  # samples of cases of which one is enough for every run of the tests
+WITHOUT_KERAS = [
+    case
+    for case in traces.cases()
+    if not (traces.needs_keras(case) or case["samples"] == LONG and case["seed"] > 4)
+]
 QUICK_WITH_KERAS = (  # the others take too long for every run of the tests
     "mcts-metadnn:fit_every=40:epochs=3 4 exact test 0 60",
     "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:preset=tuned 6 isomorphic test 0 120",
