@@ -17,6 +17,11 @@ from pathlib import Path
 if not __package__:  # run as a file: ``python nasbench_dataset/fit_surrogate.py``, which finds the package by itself
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
+
 from nasbench_dataset import InputError, command, neighbours, predictions, surrogate, surrogate_checks, table
 from nasbench_dataset.measurements import read_measurements, read_trainings
 from nasbench_dataset.residuals import ResidualField
@@ -59,4 +64,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, tidy=True)
