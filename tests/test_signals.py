@@ -123,6 +123,25 @@ def test_a_signal_removes_what_is_half_written(number, tmp_path):
     assert content(tmp_path) == {"file": b"old"}
 
 
+CONVERTED = """
+import os, runpy, sys
+number = int(sys.argv.pop())
+os.fsync = lambda handle: os.kill(os.getpid(), number)
+runpy.run_path("nasbench_dataset/convert.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=names)
+def test_a_table_that_is_half_written_is_removed(number, tmp_path):
+    cell = {"adj_mat": [[0, 1], [0, 0]], "node_list": ["input", "output"]}
+    (tmp_path / "source").write_text(source := json.dumps({json.dumps(cell): 0.9}))
+    arguments = [str(tmp_path / "source"), str(tmp_path / "table"), str(int(number))]
+    command_line = [sys.executable, "-c", CONVERTED, *arguments]
+    result = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert content(tmp_path) == {"source": source.encode()}
+
+
 BEFORE = [(search_command, "open_table"), (checkpoint.Checkpoint, "load"), (search_command, "choose_seed")]
 
 
