@@ -304,7 +304,7 @@ def test_the_script_runs_and_the_same_seeds_give_the_same_file(made_up, tmp_path
     out, again, other = (tmp_path / name for name in ("out.pickle", "again.pickle", "other.pickle"))
     evaluate = "--evaluate", "--held-out", 100
     result = run("-m", "nasbench_dataset.fit_surrogate", made_up, "--out", out, "--trees", 2, *evaluate, timeout=900)
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     for words in ("(174)", "of 500 cells", "Neighbours, table", "On 100 measured cells held out", "random cells"):
         assert words in result.stdout, words
     known, trainings = measurements.read_measurements(made_up), measurements.read_trainings(made_up)
@@ -332,6 +332,8 @@ def test_unusable_measurements_are_refused_in_one_line(made_up, tmp_path):
     assert_refused(run(*script, made_up, "--evaluate"), "--held-out")
     assert_refused(run(*script, made_up, "--out", tmp_path / "none" / "x.pickle"), "none")
     assert_refused(run(*script, made_up, "--trees", 0), "--trees")
+    assert_refused(run(*script, made_up, "--out", ""), "the path is empty")
+    assert_refused(run(*script, made_up, "--out", tmp_path), "no regular file")
 
 
 def changed(source, path, **changes):
