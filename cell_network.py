@@ -1,18 +1,17 @@
 """The network of a cell as a Keras model: for files, for large networks, and to check the compiled program against.
 
-Keras is imported here and in ``meta_dnn`` only. The backend is what ``KERAS_BACKEND`` says, by default jax.
+Keras is imported here and in ``meta_dnn`` only, with the backend that ``keras_backend`` finds.
 """
 
-import os
 from functools import partial
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+import numpy as np
 
-import keras  # noqa: E402  (the backend has to be chosen before)
-import numpy as np  # noqa: E402
+from cell_layers import Cell, NetworkShape, Weights, check_channels, input_name, vertex_name
+from keras_backend import load_keras
+from nasbench_dataset import cells
 
-from cell_layers import Cell, NetworkShape, Weights, check_channels, input_name, vertex_name  # noqa: E402
-from nasbench_dataset import cells  # noqa: E402
+keras = load_keras()
 
 
 def build(

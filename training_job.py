@@ -56,15 +56,15 @@ def prepare(threads: int, gpu: str | None) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several workers can share a GPU
 
 
-def device(engine: str) -> str:
-    """What an engine of a recipe computes on here, in words.
+def device(engine: str, to_keep: bool = False) -> str:
+    """What an engine of a recipe computes on here, in words; ``to_keep``: with networks as files, for which Keras is.
 
     Raises
     ------
     InputError
         If it cannot compute; it says what to install or to set.
     """
-    if engine == "keras":
+    if engine == "keras" or to_keep:  # else it would show after all trainings
         keras_backend.check()
     try:
         return importlib.import_module(f"training_{engine}").device()

@@ -176,7 +176,8 @@ def training(
             crew = stack.enter_context(training_crew.cluster(options.cluster, workers))
         else:
             crew = stack.enter_context(training_crew.processes(workers or 1))
-        crew.name += f", {training_crew.call(crew, device, recipe_of(options).engine)}"
+        asked = recipe_of(options).engine, getattr(options, "keep_best", False)
+        crew.name += f", {training_crew.call(crew, device, *asked)}"
         yield trainer_of(options, data, store, crew, generator, warn)
 
 

@@ -18,6 +18,11 @@ from pathlib import Path
 if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
     sys.path.insert(0, here)
 
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
+
 from arch_generator import State
 from nasbench_dataset import InputError, command
 from nasbench_dataset.files import printable
@@ -134,4 +139,4 @@ def make_folder(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, tidy=True)

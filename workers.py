@@ -77,11 +77,20 @@ def _set_by_signals(backend: str) -> threading.Event:
 
 def submitted(submit: Callable[..., Future], arguments: tuple) -> Future:
     """Call ``submit``, which may start a process; an InputError where none can be started."""
+    _be_somewhere()
     try:
         with signals_left_to_this_process():
             return submit(*arguments)
     except OSError as error:
         raise InputError(f"cannot start as many workers ({error.strerror}); choose fewer") from error
+
+
+def _be_somewhere() -> None:
+    """Leave a folder that is gone, from which no process can be started; no path can begin there any more."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir(Path(__file__).resolve().parent)
 
 
 def _returned(future: Future, backend: str) -> object:

@@ -14,6 +14,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -29,9 +30,10 @@ _SHORTER = (f"{name}_{b}" for b in BUDGETS[:-1] for name in ("valid", "train_sec
 COLUMNS = (*METRICS, "train_seconds", *_SHORTER, *VALID_RUNS)
 LARGEST = 1 << 30  # bytes of an archive; one of all cells and columns has at most 50 million
 MOST = 1_000_000  # rows; there are 423,624 cells
+CELLS = "vertices", "edge_bits", "operations"  # the arrays that say which cells they are
 _LONGEST_READ = 1 << 20  # bytes: arrays are read in smaller pieces, and a list of 10,000 arrays is shorter
 _INNER = cells.MAX_VERTICES - 2
-_UNUSABLE = (  # what numpy and zipfile raise for damaged archives, and encrypted ones
+UNUSABLE = (  # what numpy and zipfile raise for damaged archives, and encrypted ones
     *(ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError),
     *(OverflowError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
@@ -47,14 +49,14 @@ def read_npz(path: str | Path) -> tuple[Table, Findings]:
         outside 0..1, or gives a cell twice; or if it has no cell that NAS-Bench-101 stores.
     """
     try:
-        with _Pieces(open_source(path, LARGEST)) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's, about damaged or old headers
-            arrays = _read_arrays(file)
-        described, columns = _checked(arrays)
-        indices, findings = _indices(described, arrays.get("trainable_parameters"))
+        arrays = read_arrays(path, (*CELLS, "trainable_parameters", *COLUMNS))
+        columns = {name: arrays[name] for name in COLUMNS if name in arrays}
+        indices, findings = cells_of(arrays, columns)
+        if not set(METRICS) & set(columns):
+            raise ValueError(f"it has neither {' nor '.join(METRICS)}")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         raise InputError(
             f"{path} is not a usable .npz of cells: {printable(error, 300)};"
             " nasbench_dataset/README.md lists its fields"
@@ -81,12 +83,24 @@ class _Pieces(io.BufferedReader):
         return piece
 
 
-def _read_arrays(file: io.BufferedReader) -> dict[str, np.ndarray]:
-    """The arrays that a table is made of. Sizes are checked first, so that a false one reserves no memory."""
+def read_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an archive has. Sizes are checked first, so that a false one reserves no memory.
+
+    Raises
+    ------
+    InputError, OSError, *UNUSABLE
+        If it is no regular file, is too large, cannot be read or is damaged.
+    """
+    with _Pieces(open_source(path, LARGEST)) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, about damaged or old headers
+        return _read_arrays(file, names)
+
+
+def _read_arrays(file: io.BufferedReader, names: Iterable[str]) -> dict[str, np.ndarray]:
     arrays = {}
     with zipfile.ZipFile(file) as archive:
         present = set(archive.namelist())
-        for name in ("vertices", "edge_bits", "operations", "trainable_parameters", *COLUMNS):
+        for name in names:
             if f"{name}.npy" not in present:
                 continue
             if archive.getinfo(f"{name}.npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -110,14 +124,18 @@ def _declared(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.ndarray]]:
-    """The vertices, edges and operations of every cell, and the columns; ValueError with what is wrong."""
-    for name in ("vertices", "edge_bits", "operations"):
+def cells_of(arrays: dict[str, np.ndarray], columns: Iterable[str]) -> tuple[np.ndarray, Findings]:
+    """The index of every cell, and what is odd about them.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong, if an array that says what the cells are is missing, if arrays do not fit each other or
+        hold what they cannot, if a row is no cell or one that was there before, or if no cell is stored.
+    """
+    for name in CELLS:
         if name not in arrays:
             raise ValueError(f"it has no {name}")
-    columns = {name: arrays[name] for name in COLUMNS if name in arrays}
-    if not set(METRICS) & set(columns):
-        raise ValueError(f"it has neither {' nor '.join(METRICS)}")
     n = arrays["vertices"].shape[0]
     for name, values in arrays.items():
         kinds = "f" if name in columns else "iu"
@@ -125,11 +143,12 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[list[tuple], dict[str, np.n
         if values.shape != shape or values.dtype.kind not in kinds:
             wanted = "float" if kinds == "f" else "integer"
             raise ValueError(f"its {name} is {values.dtype} {values.shape}, not {wanted} {shape}")
-    for name, values in columns.items():
+    for name in columns:
         highest = LONGEST_TRAINING if name.startswith("train_seconds") else 1
-        if not np.all(np.isnan(values) | ((values >= 0) & (values <= highest))):
+        if not np.all(np.isnan(arrays[name]) | ((arrays[name] >= 0) & (arrays[name] <= highest))):
             raise ValueError(f"its {name} has values outside 0..{highest:g}")
-    return list(zip(*(arrays[name].tolist() for name in ("vertices", "edge_bits", "operations")))), columns
+    described = list(zip(*(arrays[name].tolist() for name in CELLS)))
+    return _indices(described, arrays.get("trainable_parameters"))
 
 
 def _indices(described: list[tuple], parameters: np.ndarray | None) -> tuple[np.ndarray, Findings]:

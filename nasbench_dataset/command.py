@@ -20,7 +20,7 @@ from typing import Callable, TextIO
 
 from nasbench_dataset import InputError
 from nasbench_dataset.files import LONGEST_NUMBER, printable
-from nasbench_dataset.signals import INTERRUPTED
+from nasbench_dataset.signals import INTERRUPTED, catch_signals
 
 WRONG_INPUT = 2
 
@@ -150,10 +150,20 @@ def _tell(line: str) -> None:
             print(line, file=sys.stderr, flush=True)
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2."""
+def run(main: Callable[[], int | None], tidy: bool = False) -> None:
+    """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2.
+
+    Parameters
+    ----------
+    main : callable
+    tidy : bool
+        Whether a signal raises a ``KeyboardInterrupt`` while it runs, so that what is half written is removed. Else
+        ``main`` decides itself what signals do.
+    """
     _open_streams()
     try:
+        if tidy:
+            catch_signals(_interrupt)
         status = main() or 0
     except SystemExit as end:  # argparse, after --help or a wrong argument
         status = end.code or 0
@@ -166,10 +176,16 @@ def run(main: Callable[[], int | None]) -> None:
         status = _refuse("not enough memory; make room, or choose a smaller domain")
     except OSError as error:  # files are read and written with better words than these
         status = _refuse(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
+    if tidy:
+        catch_signals()  # nothing is half written any more
     sys.stdout.flush()
     if status == 0 and sys.stdout.lost:
         status = _refuse(f"cannot write the output: {sys.stdout.lost.strerror}; make room, or send it elsewhere")
     sys.exit(status)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def _open_streams() -> None:

@@ -22,6 +22,11 @@ from pathlib import Path
 if not __package__:  # run as a file: ``python nasbench_dataset/convert.py``, which finds the package by itself
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
+
 import numpy as np
 
 from measured_table import read_store
@@ -165,4 +170,4 @@ def summary(table: Table, published_data: bool = True) -> list[str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, tidy=True)

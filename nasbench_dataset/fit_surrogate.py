@@ -10,12 +10,16 @@ MEASUREMENTS_DIR holds two files, see README.md in this folder for their fields.
 scikit-learn; searching the table that it makes does not.
 """
 
-import os
 import sys
 from pathlib import Path
 
 if not __package__:  # run as a file: ``python nasbench_dataset/fit_surrogate.py``, which finds the package by itself
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nasbench_dataset.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # the imports below take a while
 
 from nasbench_dataset import InputError, command, neighbours, predictions, surrogate, surrogate_checks, table
 from nasbench_dataset.measurements import read_measurements, read_trainings
@@ -24,8 +28,8 @@ from nasbench_dataset.residuals import ResidualField
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m nasbench_dataset.fit_surrogate", description=__doc__.split("\n")[0])
-    parser.add_argument("measurements", metavar="MEASUREMENTS_DIR", type=Path, help="folder with the two .npz files")
-    parser.add_argument("--out", type=Path, default=table.EMBEDDED, help="the table to write")
+    parser.add_argument("measurements", metavar="MEASUREMENTS_DIR", type=command.path, help="holds the two .npz files")
+    parser.add_argument("--out", type=command.path, default=table.EMBEDDED, help="the table to write")
     parser.add_argument("--seed", type=command.whole_number(0), default=0, help="of the fit")
     parser.add_argument("--residual-seed", type=command.whole_number(0), default=0, help="another: another table")
     parser.add_argument("--trees", type=command.whole_number(1), default=predictions.TREES, help="of each model")
@@ -40,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     measured, trainings = read_measurements(options.measurements), read_trainings(options.measurements)
     if options.evaluate and options.held_out >= measured.in_sample.sum():
         raise InputError(f"--held-out {options.held_out}: the sample has only {measured.in_sample.sum():,} cells")
-    if not os.access(options.out.parent, os.W_OK):  # before the fit, which takes minutes
-        raise InputError(f"cannot write {options.out}; choose a folder that can be written to")
+    table.check_destination(options.out)  # before the fit, which takes minutes
     prediction = predictions.predict(measured, options.seed, options.trees)
     of_trainings = predictions.predict_trainings(trainings, options.seed, options.trees)
     predictions.say("looking for neighbours")
@@ -59,4 +62,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, tidy=True)

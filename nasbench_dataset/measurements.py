@@ -3,18 +3,19 @@
 Two numpy archives, see README.md in this folder for their fields.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nasbench_dataset import InputError, cells, noise
+from nasbench_dataset import InputError, archive, cells, noise
+from nasbench_dataset.files import printable
 
 SAMPLE_FILE = "nasbench101_measured_20k.npz"  # a uniform sample; the maximum of 3 runs
 SMALL_FILE = "nasbench101_measured_small.npz"  # small cells; means of 3 runs, validation and test
 EPOCHS = (4, 12, 36)  # of shorter trainings
 FAILED = 0.5  # a training that ends below has failed: it tells nothing about the structure
+FEWEST = 100  # different values of a kind that a fit needs
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,24 @@ class Trainings:
 def _read(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     """The indices of the cells in a file, then the columns that are asked for."""
     try:
-        with np.load(path) as file:
-            vertices, edges, operations = file["vertices"], file["edge_bits"], file["operations"]
-            columns = [file[name].astype(np.float64) for name in names]
-        if not len(vertices) or {len(edges), len(operations), *map(len, columns)} != {len(vertices)}:
-            raise ValueError("its fields are empty or differ in length")
-        for name, column in zip(names, columns):
-            highest = np.inf if "seconds" in name else 1
-            if not ((column >= 0) & (column < highest)).all():
-                raise ValueError("an accuracy is outside 0..1" if highest == 1 else "its seconds are no durations")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"cannot read the measurements in {path}: {reason}") from error
-    rows = zip(vertices.tolist(), operations.tolist(), edges.tolist())
-    index = np.array([cells.index(tuple(row[: v - 2]), e) for v, row, e in rows])
+        arrays = archive.read_arrays(path, (*archive.CELLS, *names))
+        for name in (*archive.CELLS, *names):
+            if name not in arrays:
+                raise ValueError(f"it has no {name}")
+        index, _ = archive.cells_of(arrays, names)
+        for name in names:
+            values = arrays[name]
+            if not np.all(values > 0 if "seconds" in name else (values >= 0) & (values < 1)):
+                raise ValueError(f"its {name} has a value that cannot be")
+            if (different := len(np.unique(values[values > FAILED]))) < FEWEST:
+                raise ValueError(f"its {name} has {different} different values of trainings that worked, not {FEWEST}")
+    except OSError as error:
+        raise InputError(f"cannot read the measurements in {path}: {error.strerror or error}") from error
+    except archive.UNUSABLE as error:
+        raise InputError(f"cannot read the measurements in {path}: {printable(error, 300)}") from error
     if (index == cells.NOT_A_CELL).any():
         raise InputError(f"{path} has {np.sum(index == cells.NOT_A_CELL)} cells that are not NAS-Bench-101's")
-    return index, *columns
+    return index, *(arrays[name].astype(np.float64) for name in names)
 
 
 def read_measurements(folder: Path) -> Measured:
@@ -99,11 +101,13 @@ def read_measurements(folder: Path) -> Measured:
     Raises
     ------
     InputError
-        If a file is missing or damaged or has unknown cells.
+        If a file is missing or damaged, has unknown cells, or too few for a fit.
     """
     index, maximum = _read(folder / SAMPLE_FILE, ("valid_108_max3",))
     small_index, small_valid, small_test = _read(folder / SMALL_FILE, ("valid_108_mean3", "test_108_mean3"))
     single = ~np.isin(index, small_index)
+    if single.sum() < FEWEST:
+        raise InputError(f"{folder / SAMPLE_FILE} has {single.sum()} cells that {SMALL_FILE} lacks, not {FEWEST}")
     return Measured(
         np.concatenate([index[single], small_index]),
         np.concatenate([noise.mean_of(maximum[single]), small_valid]),

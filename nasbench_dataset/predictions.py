@@ -1,6 +1,5 @@
 """Gradient-boosted trees over the structure of cells (features.py), fitted to measured ones. Needs scikit-learn."""
 
-import sys
 from dataclasses import dataclass
 from typing import Callable
 
@@ -152,4 +151,5 @@ def _running_means(level: np.ndarray, residual: np.ndarray, window: int) -> tupl
 
 
 def say(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr, flush=True)
+    """Say what is under way; standard error is for the one line that tells what is wrong."""
+    print(f"{what} ...", flush=True)

@@ -88,7 +88,7 @@ def _repeated(start: bytes, unit: bytes) -> Callable[[Path], None]:
 
 ANY: dict[str, Damage] = {
     "cut in half": rewrite(lambda content, rng: content[: len(content) // 2]),
-    "its last byte missing": rewrite(lambda content, rng: content[:-1]),
+    "its last byte missing": rewrite(lambda content, rng: content.rstrip()[:-1]),  # a line feed less is no damage
     "cut to ten bytes": rewrite(lambda content, rng: content[:10]),
     "empty": rewrite(lambda content, rng: b""),
     "random bytes": rewrite(lambda content, rng: rng.randbytes(5_000)),

@@ -36,8 +36,10 @@ def _streams(command: Command) -> Iterator[Case]:
     kinds += [(dict.fromkeys(STREAMS, "hung up"), "a terminal that hangs up")]
     for streams, row in kinds:
         fails = "full" in streams.values() or "hung up" in streams.values()
+        tells = command.tells and streams.get("stdout") in ("closed", *_READERS)
+        expected = REFUSED if tells and streams["stdout"] == "closed" else EITHER if fails or tells else FINE
         launch = Launch(streams=streams)
-        yield Case(command, f"streams: {row}", "", launch=launch, expected=EITHER if fails else FINE, lines=9)
+        yield Case(command, f"streams: {row}", "", launch=launch, expected=expected, lines=9, done=True)
 
 
 _READERS = {"gone": "gone at once", "one line": "gone after a line"}

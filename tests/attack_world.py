@@ -63,6 +63,11 @@ class Command:
     grace: float = 5.0
 
     @property
+    def tells(self) -> bool:
+        """Whether its status is 2 where nobody could read what it printed, as the page of AlphaX-1 says."""
+        return self.argv[0].startswith(ALPHAX)
+
+    @property
     def longest(self) -> float:
         return HEAVY if self.heavy else LIGHT
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import attack
 import pytest
 from attack_cases import EITHER, REFUSED, Case, Cases
+from attack_kinds import all_cases
 from attack_launch import Launch, Strike
 from attack_world import Command
 
@@ -88,6 +89,7 @@ DEEDS = [
     ("(place / 'in' / 'bystander.txt').unlink()", "lost or changed: in/bystander.txt", {}),
     ("(out / 'bystander.txt').write_text('mine')", "lost or changed: out/bystander.txt", {}),
     ("(out / 'result.txt').unlink()", "status 0 without result.txt", {}),
+    ("(out / 'result.txt').unlink(); sys.exit(2)", "status 2 without result.txt", {"expected": REFUSED, "done": True}),
     ("(out / 'result.txt').write_text('[2]\\n')", "its outcome is another one than usual", {}),
     ("(out / 'result.txt').write_text('[1]')", "out/result.txt is not whole", {}),
     ("(out / 'summary.json').write_text('{')", "out/summary.json is not whole", {}),
@@ -113,6 +115,12 @@ DEEDS = [
 def test_a_deed_is_caught(cases, command, deed, words, more):
     reasons, _ = cases.reasons(case_of(command, deed, exact=True, **more))
     assert any(words in reason for reason in reasons), reasons
+
+
+def test_alphax_1_tells_by_its_status_that_nobody_could_read_it():
+    expected = {case.name: case.expected for case in all_cases(1, 0) if "streams: stdout closed" in case.name}
+    told = {name.split(" |")[0] for name, statuses in expected.items() if statuses == REFUSED}
+    assert told == {"model_test.py", "train.py", "train.py --resume", "convert.py"}
 
 
 def test_what_changes_although_the_command_refused_is_caught(cases, command):

@@ -94,6 +94,54 @@ def test_while_modules_are_imported_a_signal_ends_with_one_line(script, number, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("number", SIGNALS, ids=names)
+@pytest.mark.parametrize("script", ["visualize.py", "nasbench_dataset/convert.py", "nasbench_dataset/fit_surrogate.py"])
+def test_a_signal_while_what_other_commands_need_is_imported(script, number, tmp_path):
+    (tmp_path / "numpy.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nwhile True: pass\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command_line = [sys.executable, str(ROOT / script)]
+    result = subprocess.run(command_line, env=environment, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+HALF_WRITTEN = """
+import os, sys
+from nasbench_dataset import command, files
+def main():
+    os.fsync = lambda handle: [os.kill(os.getpid(), int(number)) for number in sys.argv[2:]]
+    files.write_atomically(sys.argv[1], b"new")
+command.run(main, tidy=True)
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=names)
+def test_a_signal_removes_what_is_half_written(number, tmp_path):
+    (tmp_path / "file").write_text("old")
+    command_line = [sys.executable, "-c", HALF_WRITTEN, str(tmp_path / "file"), str(int(number))]
+    result = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert content(tmp_path) == {"file": b"old"}
+
+
+CONVERTED = """
+import os, runpy, sys
+number = int(sys.argv.pop())
+os.fsync = lambda handle: os.kill(os.getpid(), number)
+runpy.run_path("nasbench_dataset/convert.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=names)
+def test_a_table_that_is_half_written_is_removed(number, tmp_path):
+    cell = {"adj_mat": [[0, 1], [0, 0]], "node_list": ["input", "output"]}
+    (tmp_path / "source").write_text(source := json.dumps({json.dumps(cell): 0.9}))
+    arguments = [str(tmp_path / "source"), str(tmp_path / "table"), str(int(number))]
+    command_line = [sys.executable, "-c", CONVERTED, *arguments]
+    result = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert content(tmp_path) == {"source": source.encode()}
+
+
 BEFORE = [(search_command, "open_table"), (checkpoint.Checkpoint, "load"), (search_command, "choose_seed")]
 
 

@@ -1,13 +1,15 @@
 """The embedded table and the script that makes it: bounds, fidelity, determinism, features by hand."""
 
+import os
+import shutil
 from itertools import product
 
 import numpy as np
 import pytest
 from conftest import assert_refused, run
 
-from nasbench_dataset import cells, features, fit_surrogate, measurements, neighbours, noise, published, residuals
-from nasbench_dataset import surrogate, surrogate_checks, table
+from nasbench_dataset import InputError, cells, features, fit_surrogate, measurements, neighbours, noise, published
+from nasbench_dataset import residuals, surrogate, surrogate_checks, table
 
 C3, C1, MP = cells.CONV3X3, cells.CONV1X1, cells.MAXPOOL3X3
 RUNS = "valid_run0", "valid_run1", "valid_run2"
@@ -320,8 +322,8 @@ def test_the_script_runs_and_the_same_seeds_give_the_same_file(made_up, tmp_path
     out, again, other = (tmp_path / name for name in ("out.pickle", "again.pickle", "other.pickle"))
     fit = [str(made_up), "--trees", "2", "--out"]
     result = run("-m", "nasbench_dataset.fit_surrogate", *fit, again, timeout=900)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"{again}: ")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1].startswith(f"{again}: ")
     assert fit_surrogate.main([*fit, str(out), "--evaluate", "--held-out", "100"]) == 0
     printed = capsys.readouterr().out
     for words in ("(174)", "of 500 cells", "Neighbours, table", "On 100 measured cells held out", "random cells"):
@@ -342,7 +344,65 @@ def test_unusable_measurements_are_refused_in_one_line(made_up, tmp_path):
     damaged.write_bytes((made_up / measurements.SAMPLE_FILE).read_bytes()[:1000])
     assert_refused(run(*script, tmp_path), damaged.name)
     np.savez(damaged, vertices=np.zeros(0))
-    assert_refused(run(*script, tmp_path), damaged.name, "edge_bits")
+    assert_refused(run(*script, tmp_path), damaged.name, "vertices")
     assert_refused(run(*script, made_up, "--evaluate"), "--held-out")
     assert_refused(run(*script, made_up, "--out", tmp_path / "none" / "x.pickle"), "none")
     assert_refused(run(*script, made_up, "--trees", 0), "--trees")
+    assert_refused(run(*script, made_up, "--out", ""), "the path is empty")
+    assert_refused(run(*script, made_up, "--out", tmp_path), "no regular file")
+
+
+def changed(source, path, **changes):
+    """A copy of an archive with other arrays; None: without one."""
+    with np.load(source) as content:
+        arrays = {**content, **changes}
+    np.savez_compressed(path, **{name: values for name, values in arrays.items() if values is not None})
+
+
+HALF = np.resize([0.4, 0.9], 500)
+WRONG = [
+    ({"operations": None}, "it has no operations"),
+    ({"valid_108_max3": None}, "it has no valid_108_max3"),
+    ({"valid_36_max3": None}, "it has no valid_36_max3"),
+    ({"operations": np.zeros((500, 4), np.uint8)}, "its operations is"),
+    ({"operations": np.full((500, 5), 9, np.uint8)}, "is no cell"),
+    ({"vertices": np.full(500, 200, np.uint8)}, "is no cell"),
+    ({"vertices": np.full(500, 7.0)}, "its vertices is float64"),
+    ({"valid_108_max3": np.full((500, 1), 0.9)}, "its valid_108_max3 is"),
+    ({"valid_108_max3": np.full(500, np.nan)}, "its valid_108_max3 has a value that cannot be"),
+    ({"valid_108_max3": np.ones(500)}, "its valid_108_max3 has a value that cannot be"),
+    ({"train_seconds_108": np.zeros(500)}, "its train_seconds_108 has a value that cannot be"),
+    ({"train_seconds_108": np.full(500, np.inf)}, "outside 0.."),
+    ({"valid_108_max3": HALF}, "its valid_108_max3 has 1 different values of trainings that worked, not 100"),
+    ({"valid_4_max3": np.linspace(0, 0.4, 500)}, "its valid_4_max3 has 0 different values"),
+    ({"valid_108_max3": np.zeros(3_000_000)}, "its valid_108_max3 has the shape"),
+]
+
+
+@pytest.mark.parametrize("changes, words", WRONG, ids=[words for _, words in WRONG])
+def test_measurements_that_are_none_are_refused(made_up, tmp_path, changes, words):
+    shutil.copy(made_up / measurements.SMALL_FILE, tmp_path)
+    changed(made_up / measurements.SAMPLE_FILE, tmp_path / measurements.SAMPLE_FILE, **changes)
+    with pytest.raises(InputError, match=words):
+        measurements.read_measurements(tmp_path), measurements.read_trainings(tmp_path)
+
+
+def test_a_sample_of_small_cells_alone_is_refused(made_up, tmp_path):
+    columns = {name: np.linspace(0.6, 0.9, 200) for name in ("valid_108_max3", *(f"valid_{n}_max3" for n in (4, 12)))}
+    shutil.copy(made_up / measurements.SMALL_FILE, tmp_path)
+    changed(made_up / measurements.SMALL_FILE, tmp_path / measurements.SAMPLE_FILE, **columns)
+    with pytest.raises(InputError, match="has 0 cells that nasbench101_measured_small.npz lacks, not 100"):
+        measurements.read_measurements(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a large file"])
+def test_what_is_no_file_of_measurements_is_not_waited_for(made_up, tmp_path, kind):
+    path = tmp_path / measurements.SAMPLE_FILE
+    {
+        "a pipe": lambda: os.mkfifo(path),
+        "a device": lambda: path.symlink_to("/dev/zero"),
+        "a large file": lambda: (path.touch(), os.truncate(path, 2_000_000_000)),
+    }[kind]()
+    result = run("-m", "nasbench_dataset.fit_surrogate", tmp_path, "--out", tmp_path / "t", timeout=60)
+    assert_refused(result, path.name)
+    assert not (tmp_path / "t").exists()

@@ -57,6 +57,28 @@ def test_a_search_by_training(trained):
     assert f"test accuracy of the best cell {best.test:.7f}; 6 trained" in words
 
 
+def test_without_a_keras_that_works_no_cell_is_trained_that_is_to_be_kept(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    result = run("MCTS.py", "--train", images, "--samples", 2, "--keep-best", "--out", tmp_path / "out", *SMALL)
+    assert_refused(result, "KERAS_BACKEND=numpy is no backend that fits networks")
+    with TrainingStore(tmp_path / "out" / "trainings.sqlite") as store:
+        assert not list(store)
+
+
+GONE = 'mkdir gone; cd gone; rmdir "$PWD"; exec "$@"'
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a folder stays that somebody is in")
+def test_a_search_trains_where_its_folder_is_gone_and_an_empty_backend_is_none(images, tmp_path):
+    options = "--train", images, "--samples", 1, "--keep-best", "--out", tmp_path / "out", *SMALL
+    result = subprocess.run(
+        ["sh", "-c", GONE, "sh", sys.executable, str(ROOT / "MCTS.py"), *map(str, options)],
+        cwd=tmp_path, env={**os.environ, "KERAS_BACKEND": ""}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "out" / "best.keras").is_file()
+
+
 def test_the_best_network_is_kept_as_it_was_trained(trained, images):
     import cell_network  # chooses the backend
 
