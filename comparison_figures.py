@@ -50,9 +50,11 @@ STYLES = {  # of each method the same in every picture
     "bananas": Style(OLIVE, SOLID, "d"),
     "lanas": Style(INDIGO, SOLID, "v"),
     "npenas": Style(WINE, DASHED, "s"),
-    "nas-bowl": Style(GREEN, DASH_DOT, "^"),
+    "nas-bowl": Style(BROWN, SOLID, "^"),
     "top-k": Style(ORANGE, DASHED, "X"),
 }
+
+MOST_INSIDE = 7  # lines of a legend among the curves; a longer one stands beside them
 
 
 @dataclass
@@ -162,7 +164,11 @@ def _frame_regret(axes: Axes) -> None:
         axes.set_ylim(0, 0.001)
         words = "no regret from the start on" if np.isfinite(values).any() else "no samples"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    look = {"fontsize": 8, "frameon": False}
+    if len(axes.get_legend_handles_labels()[0]) > MOST_INSIDE:
+        axes.legend(**look, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        axes.legend(**look, loc="lower left")
 
 
 def _add_published(axes: Axes, methods: list[str], published: dict[str, dict[int, float]]) -> None:

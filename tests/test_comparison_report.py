@@ -55,7 +55,7 @@ def test_a_method_that_finds_it_seldom_but_soon_has_no_mean_to_show_off():
 
 
 def test_what_was_published_stands_only_beside_the_same_comparison():
-    options = Namespace(over="samples", max_nodes=6, max_edges=9, lookup="exact", metric="test")
+    options = Namespace(over="samples", max_nodes=6, max_edges=9, lookup="exact", metric="test", samples=None)
 
     def other(**changes) -> Namespace:
         return Namespace(**{**vars(options), **changes})
@@ -66,6 +66,9 @@ def test_what_was_published_stands_only_beside_the_same_comparison():
         assert published_samples(changed) == {}
         assert published_at(changed) == {}
     assert published_at(other(max_nodes=7, lookup="isomorphic"))["bohb"][1_000] == 0.00369
+    within = published_at(other(max_nodes=7, samples=5_000))
+    assert within["bohb"] == {1_000: 0.00369}  # what lies beyond the budget would stretch the picture
+    assert published_at(other(max_nodes=7, samples=300)) == published_at(other(samples=300)) == {}
 
 
 # --- pictures ---------------------------------------------------------------------------------
