@@ -94,6 +94,7 @@ def default_path() -> Path:
 
 
 def _pack(values: np.ndarray) -> dict:
+    values = np.asarray(values)  # those of a loaded table are of a class of their own, which could not be read back
     with np.errstate(over="ignore"):  # of numbers that are no accuracies
         numerators = np.rint(values * DENOMINATOR)
     present = ~np.isnan(values)

@@ -31,6 +31,14 @@ def test_other_numbers_come_back_as_floats(tmp_path):
     np.testing.assert_array_equal(tables.load(tmp_path / "t").columns["train_seconds"], values * 1e6)
 
 
+def test_a_loaded_table_can_be_saved_again(tmp_path):
+    columns = {"valid": np.linspace(0, 1, 91), "test": np.arange(91) / 100_003, "train_seconds": np.arange(91) / 3}
+    tables.save(tables.Table(columns, "made up", measured=False), tmp_path / "first")
+    tables.save(tables.load(tmp_path / "first"), tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
+    assert tables.load(tmp_path / "again").columns["test"].tolist() == columns["test"].tolist()
+
+
 def test_complete_to():
     values = np.full(2_532, 0.5)
     assert tables.Table({"test": values}, "", True).complete_to("test") == 5
