@@ -64,8 +64,8 @@ def call(crew: Crew, function: Callable, *arguments: object) -> object:
 def refused(error: Exception) -> InputError:
     """The line for what a worker cannot do whatever the cell is."""
     reason = printable(error.__cause__ if isinstance(error.__cause__, ImportError) else error, 200)
-    advice = "start it in the folder of this project with PYTHONPATH=. and install requirements.txt there"
-    return InputError(f"a worker cannot train ({reason or type(error).__name__}); {advice}")
+    advice = "start each in the folder of this project with PYTHONPATH=. and install requirements.txt there"
+    return InputError(f"a worker, or Dask's scheduler, cannot train ({reason or type(error).__name__}); {advice}")
 
 
 class Here:
