@@ -184,7 +184,7 @@ def samples_rows(summaries: list[dict], more: str) -> list[list[str]]:
 def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
     """Each method, and its mean test accuracy (regret) after so many samples."""
     found = ([s["method"], *(s["at"].get(n) for n in places)] for s in summaries)
-    return [[method, *(f"{v['test']:.5f} ({v['regret']:.5f})" if v else "-" for v in at)] for method, *at in found]
+    return [[method, *(f"{v['test']:.5f} ({round(v['regret'], 5) + 0:.5f})" if v else "-" for v in at)] for method, *at in found]
 
 
 def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
