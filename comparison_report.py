@@ -184,7 +184,12 @@ def samples_rows(summaries: list[dict], more: str) -> list[list[str]]:
 def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
     """Each method, and its mean test accuracy (regret) after so many samples."""
     found = ([s["method"], *(s["at"].get(n) for n in places)] for s in summaries)
-    return [[method, *(f"{v['test']:.5f} ({round(v['regret'], 5) + 0:.5f})" if v else "-" for v in at)] for method, *at in found]
+    return [[method, *map(_accuracy, at)] for method, *at in found]
+
+
+def _accuracy(values: dict | None) -> str:
+    regret = round(values["regret"], 5) + 0.0 if values else 0.0  # no -0.0
+    return f"{values['test']:.5f} ({regret:.5f})" if values else "-"
 
 
 def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:
