@@ -299,7 +299,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.over == "seconds" and "train_seconds" not in table.columns:
         raise InputError(f"the table {options.dataset} has no seconds of training, which --over seconds needs")
     trainer = trainer_by(table, arch_generator(options.max_nodes, options.max_edges), options.metric, options.lookup)
-    results = run_missing(all_trials(options, trainer), options, trainer.target_accuracy or math.inf)
+    target = math.inf if trainer.target_accuracy is None else trainer.target_accuracy
+    results = run_missing(all_trials(options, trainer), options, target)
     best_test = NetTrainer(table, trainer.generator, "test", options.lookup).target_accuracy
     surrogate = "surrogate table, fitted to published measurements, not NAS-Bench-101 itself"
     kind = "measured table" if table.measured else surrogate
