@@ -3,11 +3,17 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+# What a shell or nohup had ignored, the commands here would not hear of; what has a handler is as usual for them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run at a time
     os.environ.setdefault(_name, "1")
 
