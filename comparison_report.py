@@ -188,8 +188,9 @@ def accuracy_rows(summaries: list[dict], places: list[int]) -> list[list[str]]:
 
 
 def _accuracy(values: dict | None) -> str:
-    regret = round(values["regret"], 5) + 0.0 if values else 0.0  # no -0.0
-    return f"{values['test']:.5f} ({regret:.5f})" if values else "-"
+    if values is None:
+        return "-"
+    return f"{values['test']:.5f} ({round(values['regret'], 5) + 0.0:.5f})"  # a sum of trials can be below 0 by a hair
 
 
 def _samples_table(summaries: list[dict], options: argparse.Namespace) -> list[str]:

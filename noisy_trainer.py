@@ -10,7 +10,7 @@ from nasbench_dataset.runs import VALID_RUNS
 from nasbench_dataset.table import Table
 from net_training import NetTrainer
 
-NOISY = "noisy-valid"  # what such a search is guided by, in words
+NOISY = "noisy-valid"  # the metric of such a search, as its saves and trials name it
 
 
 def metric_of(options) -> str:

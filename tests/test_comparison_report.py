@@ -7,8 +7,8 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from comparison_figures import STYLES, boxes_of, draw, styles
-from comparison_report import at_samples, markdown, published_at, published_samples, summarise
+from comparison_figures import STYLES, boxes_of, draw, draw_best_so_far, styles
+from comparison_report import accuracy_rows, at_samples, markdown, published_at, published_samples, summarise
 
 
 def result_of(outcome: str, samples: int, trace: list) -> dict:
@@ -71,6 +71,11 @@ def test_what_was_published_stands_only_beside_the_same_comparison():
     assert published_at(other(max_nodes=7, samples=300)) == published_at(other(samples=300)) == {}
 
 
+def test_a_regret_of_nothing_has_no_sign():
+    summaries = [{"method": "random", "at": {10: {"test": 0.9, "regret": -1e-17}, 20: None}}]
+    assert accuracy_rows(summaries, [10, 20, 30]) == [["random", "0.90000 (0.00000)", "-", "-"]]
+
+
 # --- pictures ---------------------------------------------------------------------------------
 
 
@@ -82,6 +87,16 @@ def test_a_method_looks_the_same_in_every_comparison():
     assert many["mcts:cp=1"] == styles(["mcts", "mcts:cp=1", "random", "tuned"])["mcts:cp=1"]
     variants = [f"mcts:cp={n}" for n in range(30)]
     assert len({(style.colour, style.dash) for style in styles([*STYLES, *variants]).values()}) == len(STYLES) + 30
+
+
+@pytest.mark.parametrize("count, beside", [(3, False), (12, True)])
+def test_a_long_legend_stands_beside_the_curves(count, beside):
+    options = Namespace(over="samples", max_nodes=5, max_edges=9, lookup="exact", metric="test", samples=70)
+    results = [result_of("found", 70, [[1, 0.5, 0.5], [70, 0.9, 0.9]])]
+    figure = draw_best_so_far(dict.fromkeys(list(STYLES)[:count], results), options, 0.95)
+    figure.canvas.draw()
+    regret = figure.axes[1]
+    assert (regret.get_legend().get_window_extent().x0 > regret.get_window_extent().x1) == beside
 
 
 @pytest.mark.parametrize(
