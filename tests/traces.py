@@ -8,7 +8,8 @@ The searches run on a made-up table (``made_up_table``), so that they say someth
 ships. Traces on the first embedded table were written by the code before the searches were put on ask and tell (commit
 b7be852); the code that wrote the present ``traces.json`` (commit 501fc9c, numpy 2.4.6, jax 0.10.2, keras 3.15.1) still
 gave every one of those. Cases with a guide, those of ``tuned`` among them, were written anew when the guide had learned
-to begin with its tenth sample; all others came out as before then.
+to begin with its tenth sample, and once more when its choice among equal cells did not depend on the processor any
+longer; all others came out as before then.
 
     python tests/traces.py             compares, and says which cases differ
     python tests/traces.py --write     writes traces.json anew: only where a search is meant to change
