@@ -9,9 +9,7 @@ from functools import lru_cache
 from typing import Sequence
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_array
-from scipy.special import ndtr
+import scipy  # its parts when they are asked for: together they take most of the start of compare.py
 
 from cell_encodings import INPUT, OUTPUT, Cell, paths_and_edges
 
@@ -44,12 +42,12 @@ def kernel(left: Sequence[Cell], right: Sequence[Cell], rounds: int) -> np.ndarr
     """float64 [len(left), len(right)]: how alike cells are, from 0 to 1, which any cell is to itself."""
     places: dict[tuple[str, int], int] = {}
 
-    def rows(batch: Sequence[Cell]) -> csr_array:
+    def rows(batch: Sequence[Cell]) -> scipy.sparse.csr_array:
         found = [[places.setdefault(key, len(places)) for key in subtrees(cell, rounds)] for cell in batch]
         sizes = [len(row) for row in found]
         values = np.repeat(1 / np.sqrt(sizes), sizes)  # a cell shares all its own
         starts = np.concatenate([[0], np.cumsum(sizes)])
-        return csr_array((values, np.concatenate(found), starts), (len(batch), 1 << 20))
+        return scipy.sparse.csr_array((values, np.concatenate(found), starts), (len(batch), 1 << 20))
 
     return (rows(left) @ rows(right).T).toarray()
 
@@ -76,14 +74,14 @@ class GaussianProcess:
         self.rounds = max(ROUNDS, key=lambda r: likelihoods[r].max())
         self.noise = float(NOISES[likelihoods[self.rounds].argmax()])
         gram = grams[self.rounds]
-        self._factor = cho_factor(gram + self.noise * np.eye(len(gram)), lower=True)
-        self._weights = cho_solve(self._factor, self._targets)
+        self._factor = scipy.linalg.cho_factor(gram + self.noise * np.eye(len(gram)), lower=True)
+        self._weights = scipy.linalg.cho_solve(self._factor, self._targets)
         self._fitted = gram @ self._weights
 
     def predict(self, batch: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation (float64 [n] each) of the standardised values of cells."""
         across = kernel(batch, self.batch, self.rounds)
-        variance = 1 + self.noise - np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
+        variance = 1 + self.noise - np.einsum("ij,ji->i", across, scipy.linalg.cho_solve(self._factor, across.T))
         return across @ self._weights, np.sqrt(np.maximum(variance, self.noise))
 
     def expected_improvement(self, batch: Sequence[Cell]) -> np.ndarray:
@@ -91,7 +89,7 @@ class GaussianProcess:
         mean, sd = self.predict(batch)
         above = mean - self._targets[self._fitted.argmax()]
         density = np.exp(-((above / sd) ** 2) / 2) / np.sqrt(2 * np.pi)
-        return sd * density + above * ndtr(above / sd)
+        return sd * density + above * scipy.special.ndtr(above / sd)
 
 
 def log_likelihoods(gram: np.ndarray, targets: np.ndarray, noises: np.ndarray) -> np.ndarray:

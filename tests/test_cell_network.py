@@ -213,7 +213,7 @@ def of_model(cell, weights: dict, images: np.ndarray, labels: np.ndarray):
     return scores, loss, named
 
 
-@pytest.mark.parametrize("cell", some_cells(8, seed=6, vertices=(7, *[5] * 7)))
+@pytest.mark.parametrize("cell", some_cells(5, seed=6, vertices=(7, *[5] * 4)))
 def test_logits_and_gradients_of_the_program_are_those_of_the_model(cell):
     rng = np.random.default_rng(7)
     weights = random_weights(cell, ONE_STACK, rng)

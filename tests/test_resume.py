@@ -164,7 +164,7 @@ def test_nodes_are_jsonpickle_text(saved):
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize(
     "kills, options",
-    [(20, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 100")],
+    [(8, "--max-nodes 5"), (3, "--preset tuned --lookup isomorphic --max-nodes 7 --samples 100")],
 )
 def test_kills_at_random_moments(kills, options):
     options = [*options.split(), "--seed", "1", "--save-every", "0.02"]
@@ -190,7 +190,7 @@ def test_kills_of_a_search_with_the_meta_dnn(tmp_path):
     script = tmp_path / "small.py"
     script.write_text(SMALL_META_DNN)
     options = "--seed 3 --max-nodes 5 --samples 300 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1"
-    assert any(kill_rounds(3, str(script), options.split(), seed)[1] for seed in range(2, 8))
+    assert any(kill_rounds(2, str(script), options.split(), seed)[1] for seed in range(2, 8))
 
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -276,7 +276,7 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_resumed(tmp_path, number):
-    options = ["--seed", 1, "--samples", 4_000]
+    options = ["--seed", 1, "--samples", 2_500]
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     command = [sys.executable, "MCTS.py", *EMBEDDED_TABLE, *map(str, options), "--out", str(cut)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -288,11 +288,11 @@ def test_interrupted_and_resumed(tmp_path, number):
     assert json.loads((cut / "search").read_text())["outcome"] == "interrupted"
     assert_refused(run("MCTS.py", "--out", cut), "unfinished search", "--resume", "another --out")
     assert_refused(run("MCTS.py", "--out", cut, "--resume", "--seed", 2), "its seed is 1, not 2")
-    resumed = run("MCTS.py", "--out", cut, "--samples", 4_000, "--resume")
+    resumed = run("MCTS.py", "--out", cut, "--samples", 2_500, "--resume")
     assert resumed.returncode == 0 and "resumed  at" in resumed.stdout, resumed.stderr
     run("MCTS.py", *options, "--out", whole)
     assert outcome_of(cut) == outcome_of(whole)
-    assert run("MCTS.py", "--out", cut, "--samples", 4_000, "--resume").returncode == 0  # it has ended already
+    assert run("MCTS.py", "--out", cut, "--samples", 2_500, "--resume").returncode == 0  # it has ended already
     assert outcome_of(cut) == outcome_of(whole)
     assert run("MCTS.py", "--out", cut, "--samples", 10, "--quiet").returncode == 0  # a finished one may go
 

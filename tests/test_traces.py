@@ -7,11 +7,18 @@ import traces
 
 STORED = json.loads(traces.STORED.read_bytes())
 LONG = 400  # samples of cases of which one is enough for every run of the tests
-WITHOUT_KERAS = [
-    case
-    for case in traces.cases()
-    if not (traces.needs_keras(case) or case["samples"] == LONG and case["seed"] > 4)
-]
+SLOW = "mcts:preset=tuned", "mcts:guide=3:cp=0.2", "q-learning"  # by one metric under each lookup
+BY_LOOKUP = {"exact": "test", "isomorphic": "valid"}
+
+
+def in_every_run(case: dict) -> bool:
+    """Whether it is one of those that every run of the tests compares; without Keras."""
+    if traces.needs_keras(case) or case["samples"] == LONG and case["seed"] > 4:
+        return False
+    return case["samples"] == LONG or case["method"] not in SLOW or case["metric"] == BY_LOOKUP[case["lookup"]]
+
+
+WITHOUT_KERAS = [case for case in traces.cases() if in_every_run(case)]
 QUICK_WITH_KERAS = (  # the others take too long for every run of the tests
     "mcts-metadnn:fit_every=40:epochs=3 4 exact test 0 60",
     "mcts-metadnn:rollouts=3:fit_every=50:epochs=5:preset=tuned 6 isomorphic test 0 120",
@@ -37,7 +44,7 @@ def test_every_case_is_stored_and_nothing_else():
 @pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
 def test_searches_go_as_ever(method, lookup, table):
     cases = [case for case in WITHOUT_KERAS if (case["method"], case["lookup"]) == (method, lookup)]
-    assert len(cases) >= 6 and differing(cases, table) == []
+    assert len(cases) >= 3 and differing(cases, table) == []
 
 
 @pytest.mark.parametrize("name", QUICK_WITH_KERAS)
