@@ -195,6 +195,7 @@ def test_the_networks_of_bananas_are_fitted_as_keras_fits_them(quick, monkeypatc
     """The same weights at first, the same batches: the same weights at last, for every member."""
     import keras
 
+    monkeypatch.setattr(small_networks, "MEMBERS", 2)
     rng = np.random.default_rng(0)
     rows, targets, seen = rng.random((70, 12)).astype("f"), rng.uniform(5, 9, 70).astype("f"), {}
     program = small_networks._fit
