@@ -55,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     table.save(result, options.out)
     print(f"{options.out}: {result.describe()}")
     if options.evaluate:
-        surrogate_checks.report(result, fit, pairs)
         seeds = options.seed, options.residual_seed
+        surrogate_checks.report(result, fit, pairs)
+        surrogate_checks.report_refit(fit, pairs, seeds, options.trees)
         surrogate_checks.report_held_out(measured, trainings, field, options.held_out, seeds, options.trees)
     return 0
 

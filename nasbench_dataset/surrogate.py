@@ -68,6 +68,14 @@ def fit(
 # --- the accuracies ---------------------------------------------------------------------------
 
 
+def parts_of_scores(scale: ResidualScale, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the variance of scores, float64 [n] each: what neighbours share, the error of measurement, the cell's own."""
+    in_scores = noise.run_sd(level) / scale.sd(level)
+    share = SHARED * (1 - np.minimum((noise.MAXIMUM_OF_3_SD * in_scores) ** 2, 0.9))
+    error = np.minimum((noise.MAXIMUM_SD * in_scores) ** 2, 0.6 * (1 - share))
+    return share, error, 1 - share - error
+
+
 class Draw:
     """One table drawn from a fit: mean accuracies of all cells, within bounds, published values pinned.
 
@@ -82,7 +90,7 @@ class Draw:
 
     def __init__(self, fit: Fit, rng: np.random.Generator):
         self._fit, self._rng, self._level = fit, rng, fit.level
-        self._of_noise()
+        self._share, self._error, self._own = parts_of_scores(fit.scale, self._level)
         known, scores = self._known()
         self._shared, rest = fit.field.draw_given(self._share, known, scores, rng)
         own = np.sqrt(self._own) * rng.standard_normal(cells.cell_count())
@@ -96,14 +104,6 @@ class Draw:
         self._bound()
         self._pin()
         self.runs = self._draw_runs()
-
-    def _of_noise(self) -> None:
-        """Parts of the variance of scores: what neighbours share, the cell's own, and the error of measurement."""
-        scale, in_scores = self._fit.scale, noise.run_sd(self._level) / self._fit.scale.sd(self._level)
-        of_maximum = np.minimum((noise.MAXIMUM_OF_3_SD * in_scores) ** 2, 0.9)
-        self._share = SHARED * (1 - of_maximum)
-        self._error = np.minimum((noise.MAXIMUM_SD * in_scores) ** 2, 0.6 * (1 - self._share))
-        self._own = 1 - self._share - self._error
 
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """Cells of which the score is known, measured and published ones, and their scores."""

@@ -1,5 +1,7 @@
 """How well a surrogate table agrees with what is published and measured: printed side by side."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from nasbench_dataset import cells, noise, predictions, surrogate, table
@@ -59,6 +61,15 @@ def report_maxima(result: table.Table, measured: Measured) -> None:
     print(f"  largest of all cells: {maximum.max():.6f} ({LARGEST_MAXIMUM:.6f})")
 
 
+def neighbours_share(scores: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
+    """The pairs of which both scores (float64 [423624]) are known, not NaN, either way round; their correlation."""
+    scores = np.clip(scores - np.nanmedian(scores), -4, 4)
+    one, other = (np.concatenate(side) for side in (pairs, pairs[::-1]))
+    both = ~np.isnan(scores[one]) & ~np.isnan(scores[other])
+    one, other = one[both], other[both]
+    return one, other, float(np.corrcoef(scores[one], scores[other])[0, 1])
+
+
 def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.ndarray, np.ndarray]) -> None:
     """Print how alike neighbours are: measured cells, and cells of the table that were not measured."""
     measured = fit.measured
@@ -69,18 +80,39 @@ def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.n
     ours = np.where(maximum > FAILED, maximum, np.nan)
     ours[measured.index] = np.nan
     for name, values in (("measured", theirs), ("table, not measured", ours)):
-        known = ~np.isnan(values)
-        one, other = (np.concatenate(side) for side in ((pairs[0], pairs[1]), (pairs[1], pairs[0])))
-        both = known[one] & known[other]
-        one, other = one[both], other[both]
         level = fit.level
-        score = (values - level) / fit.scale.sd(level)
-        score = np.clip(score - np.nanmedian(score), -4, 4)
-        correlation = np.corrcoef(score[one], score[other])[0, 1]
+        one, other, correlation = neighbours_share((values - level) / fit.scale.sd(level), pairs)
         good = values[one] - noise.TYPICAL > GOOD
         share, count = np.sum(values[other[good]] - noise.TYPICAL > GOOD) / max(good.sum(), 1), good.sum()
-        print(f"Neighbours, {name} ({both.sum() // 2:,} pairs): correlation of residuals {correlation:.3f};")
+        print(f"Neighbours, {name} ({len(one) // 2:,} pairs): correlation of residuals {correlation:.3f};")
         print(f"  of those of cells with maximum - {noise.TYPICAL} above {GOOD}: {share:.1%} above, too ({count:,})")
+
+
+def report_refit(
+    fit: surrogate.Fit, pairs: tuple[np.ndarray, np.ndarray], seeds: tuple[int, int], trees: int
+) -> None:
+    """Print what neighbours share once a model was fitted: to what is measured, and to what a table's way makes up.
+
+    A model that was fitted to a neighbour knows part of what the two share, so its residuals share less than the truth.
+    """
+    measured, everywhere = fit.measured, fit.prediction.everywhere
+    level, rng = everywhere[measured.index], np.random.default_rng(seeds[1])
+    share, error, own = surrogate.parts_of_scores(fit.scale, level)
+    score = np.sqrt(share) * fit.field.draw(rng)[measured.index]
+    score += np.sqrt(error + own) * rng.standard_normal(len(level))
+    valid = np.clip(level + fit.scale.residual(level, score), FAILED + 0.01, LARGEST_MAXIMUM)
+    made_up = replace(measured, valid=np.where(measured.worked, valid, measured.valid))
+    unseen = predictions.predict_unseen(made_up, seeds[0], trees)
+    again = predictions.calibrate(predictions.Prediction(everywhere, unseen), made_up)
+
+    def shared(values: np.ndarray, predicted: np.ndarray) -> float:
+        rows, scores = measured.in_sample & measured.worked, np.full(cells.cell_count(), np.nan)
+        scores[measured.index[rows]] = ((values - predicted) / fit.scale.sd(predicted))[rows]
+        return neighbours_share(scores, pairs)[2]
+
+    print("Neighbours in the sample, correlation of the residuals of models that had not seen the cell:")
+    print(f"  measured {shared(measured.valid, fit.prediction.unseen):.3f}; made up as the table is")
+    print(f"  {shared(made_up.valid, again.unseen):.3f}, where without a fit it is {shared(made_up.valid, level):.3f}")
 
 
 def report_held_out(

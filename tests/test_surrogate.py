@@ -1,6 +1,7 @@
 """The embedded table and the script that makes it: bounds, fidelity, determinism, features by hand."""
 
 import os
+import re
 import shutil
 from itertools import product
 
@@ -207,6 +208,29 @@ def test_a_field_given_scores_agrees_with_them_and_lifts_their_neighbours(field,
     assert np.mean(sign[lower] * shared[higher]) == pytest.approx(0.6 * 0.5 * 2, abs=0.12)  # as the covariance says
 
 
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_a_perfect_model_leaves_what_neighbours_share(field, pairs, monkeypatch, capsys, shared):
+    """All cells of up to 5 vertices, nearly without noise of runs; it predicts the level, whatever it is fitted to."""
+    monkeypatch.setattr(surrogate, "SHARED", shared)
+    monkeypatch.setattr(noise, "run_sd", lambda level: np.full(len(level), 1e-4))
+    count, rng = cells.cell_count(5), np.random.default_rng(0)
+    level = rng.uniform(0.9, 0.92, cells.cell_count())
+    valid = level[:count] + 0.005 * rng.standard_normal(count)
+    measured = measurements.Measured(np.arange(count), valid, np.full(count, np.nan), valid)
+    scale = residuals.ResidualScale(level[:count], valid - level[:count])
+    prediction = surrogate.Prediction(level, level[:count])
+    monkeypatch.setattr(surrogate_checks.predictions, "predict_unseen", lambda *_: level[:count])
+    monkeypatch.setattr(surrogate_checks.predictions, "calibrate", lambda prediction, _: prediction)
+    fit = surrogate.Fit(measured, prediction, scale, field, None, None, {})
+    surrogate_checks.report_refit(fit, pairs, (0, 0), 1)
+    printed = capsys.readouterr().out
+    measured, made_up, true = (float(word) for word in re.findall(r"-?\d\.\d{3}", printed))
+    assert measured == pytest.approx(0, abs=0.05) and made_up == true
+    drawn = field.draw(np.random.default_rng(0))
+    one, other = (side[(pairs[0] < count) & (pairs[1] < count)] for side in pairs)
+    assert true == pytest.approx(shared * np.corrcoef(drawn[one], drawn[other])[0, 1], abs=0.06)
+
+
 # --- features by hand -------------------------------------------------------------------------
 
 
@@ -325,7 +349,8 @@ def test_the_script_runs_and_the_same_seeds_give_the_same_file(made_up, tmp_path
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{again}: ")
     assert fit_surrogate.main([*fit, str(out), "--evaluate", "--held-out", "100"]) == 0
     printed = capsys.readouterr().out
-    for words in ("(174)", "of 500 cells", "Neighbours, table", "On 100 measured cells held out", "random cells"):
+    neighbours_of = "Neighbours, table", "Neighbours in the sample"
+    for words in ("(174)", "of 500 cells", *neighbours_of, "On 100 measured cells held out", "random cells"):
         assert words in printed, words
     assert again.read_bytes() == out.read_bytes()
     table.save(surrogate.make_table(computed_once[0], 1), other)
