@@ -58,7 +58,8 @@ only_compared = pytest.mark.parametrize("page", ["compared"], indirect=True)
 
 
 def texts(page, selector):
-    return [found.get_attribute("textContent") for found in page.find_elements(By.CSS_SELECTOR, selector)]
+    """At one moment: a page that gets its size late is drawn anew, and elements found before are gone."""
+    return page.execute_script("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
 
 
 @only_trained
@@ -83,7 +84,8 @@ def test_charts_of_the_best_so_far_and_their_values(page, trained):
     assert [text.split(" over ")[1] for text in texts(page, "#best-so-far svg title")] == [
         "unique samples", "seconds of training",
     ]  # fmt: skip
-    steps = page.find_element(By.CSS_SELECTOR, "#best-so-far path.line").get_attribute("d")
+    line = "return document.querySelector('#best-so-far path.line').getAttribute('d')"
+    steps = page.execute_script(line)
     assert steps.count("V") == len(run.bests) - 1
     rows = texts(page, "#best-so-far .chart:first-child tbody td")
     assert rows[1::2] == [f"{best.accuracy:.7f}" for best in run.bests]
