@@ -197,8 +197,10 @@ class Guide:
         """The index of the cell that is expected to exceed the best sample by most."""
         places = np.flatnonzero(self._open_places[: len(self.shown)])
         if len(places) > SHORTLIST:
-            smallest = np.partition(self._values[places], -SHORTLIST)[-SHORTLIST]
-            places = places[self._values[places] >= smallest]  # in their order, which no processor decides
+            values = self._values[places]
+            smallest = np.partition(values, -SHORTLIST)[-SHORTLIST]
+            above, equal = places[values > smallest], places[values == smallest]
+            places = np.sort(np.concatenate([above, equal[: SHORTLIST - len(above)]]))  # whatever the processor
         pending = [self._place[index] for index in self._pending if index in self._place]
         spread = self.model.spread(self._rows[places], self._rows[pending])
         gain = expected_improvement(self._values[places], spread, self._targets.max())

@@ -79,8 +79,8 @@ def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.n
     theirs[measured.index[rows]] = measured.maximum[rows]
     ours = np.where(maximum > FAILED, maximum, np.nan)
     ours[measured.index] = np.nan
+    level = fit.level
     for name, values in (("measured", theirs), ("table, not measured", ours)):
-        level = fit.level
         one, other, correlation = neighbours_share((values - level) / fit.scale.sd(level), pairs)
         good = values[one] - noise.TYPICAL > GOOD
         share, count = np.sum(values[other[good]] - noise.TYPICAL > GOOD) / max(good.sum(), 1), good.sum()
@@ -88,18 +88,16 @@ def report_neighbours(result: table.Table, fit: surrogate.Fit, pairs: tuple[np.n
         print(f"  of those of cells with maximum - {noise.TYPICAL} above {GOOD}: {share:.1%} above, too ({count:,})")
 
 
-def report_refit(
-    fit: surrogate.Fit, pairs: tuple[np.ndarray, np.ndarray], seeds: tuple[int, int], trees: int
-) -> None:
+def report_refit(fit: surrogate.Fit, pairs: tuple[np.ndarray, np.ndarray], seeds: tuple[int, int], trees: int) -> None:
     """Print what neighbours share once a model was fitted: to what is measured, and to what a table's way makes up.
 
     A model that was fitted to a neighbour knows part of what the two share, so its residuals share less than the truth.
     """
     measured, everywhere = fit.measured, fit.prediction.everywhere
     level, rng = everywhere[measured.index], np.random.default_rng(seeds[1])
-    share, error, own = surrogate.parts_of_scores(fit.scale, level)
+    share, *_ = surrogate.parts_of_scores(fit.scale, level)
     score = np.sqrt(share) * fit.field.draw(rng)[measured.index]
-    score += np.sqrt(error + own) * rng.standard_normal(len(level))
+    score += np.sqrt(1 - share) * rng.standard_normal(len(level))
     valid = np.clip(level + fit.scale.residual(level, score), FAILED + 0.01, LARGEST_MAXIMUM)
     made_up = replace(measured, valid=np.where(measured.worked, valid, measured.valid))
     unseen = predictions.predict_unseen(made_up, seeds[0], trees)

@@ -84,8 +84,7 @@ def test_charts_of_the_best_so_far_and_their_values(page, trained):
     assert [text.split(" over ")[1] for text in texts(page, "#best-so-far svg title")] == [
         "unique samples", "seconds of training",
     ]  # fmt: skip
-    line = "return document.querySelector('#best-so-far path.line').getAttribute('d')"
-    steps = page.execute_script(line)
+    steps = page.execute_script("return document.querySelector('#best-so-far path.line').getAttribute('d')")
     assert steps.count("V") == len(run.bests) - 1
     rows = texts(page, "#best-so-far .chart:first-child tbody td")
     assert rows[1::2] == [f"{best.accuracy:.7f}" for best in run.bests]
