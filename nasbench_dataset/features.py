@@ -70,19 +70,20 @@ def _path_features(graphs: Graphs) -> Iterator[tuple[str, np.ndarray]]:
         if len(sequence) <= LONGEST_COUNTED:
             yield "paths " + ("-".join(SHORT[o] for o in sequence) or "without a vertex"), column
 
-    present = counts > 0
+    yield "paths", counts.sum(axis=1)
+    counts = counts.astype(np.float32)  # whole numbers still, and products of matrices are fast
     quantities = {"length": [len(s) for s in SEQUENCES]}
     quantities |= {name: [s.count(o) for s in SEQUENCES] for o, name in enumerate(SHORT)}
     quantities["convolutions"] = [len(s) - s.count(cells.MAXPOOL3X3) for s in SEQUENCES]
-    yield "paths", counts.sum(axis=1)
+    numbers, with_number = np.arange(MAX_INNER + 1), {}
     for name, values in quantities.items():
-        values = np.array(values, np.uint8)
-        yield f"most {name} on a path", (present * values).max(axis=1)
-        yield f"least {name} on a path", np.where(present, values, MAX_INNER + 1).min(axis=1)
-        yield f"mean {name} on a path", counts @ values.astype(np.float32) / counts.sum(axis=1)
-    for number in range(MAX_INNER + 1):
-        with_number = np.array(quantities["c3"]) == number
-        yield f"paths with {number} c3", counts[:, with_number].sum(axis=1)
+        paths_with = counts @ (np.array(values)[:, None] == numbers).astype(np.float32)  # [n, numbers]
+        there = paths_with > 0
+        yield f"most {name} on a path", MAX_INNER - there[:, ::-1].argmax(axis=1)
+        yield f"least {name} on a path", there.argmax(axis=1)
+        yield f"mean {name} on a path", paths_with @ numbers / paths_with.sum(axis=1)
+        with_number[name] = paths_with
+    yield from ((f"paths with {number} c3", column) for number, column in enumerate(with_number["c3"].T))
 
 
 def _edge_features(graphs: Graphs) -> Iterator[tuple[str, np.ndarray]]:

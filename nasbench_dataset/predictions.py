@@ -130,7 +130,7 @@ def _means_everywhere(groups: list[list], form: Callable[[np.ndarray], np.ndarra
     found: list[list[np.ndarray]] = []
     with threadpool_limits(1):
         for chunk in np.array_split(np.arange(cells.cell_count()), cells.cell_count() // CHUNK):
-            matrix = features.matrix(chunk)
+            matrix = features.matrix(chunk).astype(np.float64)  # once, or each model does it
             found.append([np.mean([form(model.predict(matrix)) for model in models], axis=0) for models in groups])
     return [np.concatenate(parts) for parts in zip(*found)]
 

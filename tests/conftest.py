@@ -1,6 +1,8 @@
 """What several test files share: the measured data, where it is at hand, and running commands."""
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -94,6 +96,20 @@ def run(*arguments, timeout: float = 120) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout
     )
+
+
+def run_here(main, *arguments) -> subprocess.CompletedProcess:
+    """As ``run``, of a ``main`` in this process, where starting another one would be most of the work."""
+    if MEASURED.exists() and f"{main.__module__}.py" in SEARCHES and "--dataset" not in arguments:
+        arguments += ("--dataset", EMBEDDED)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            status = main([*map(str, arguments)])
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:

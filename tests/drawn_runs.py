@@ -6,9 +6,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import run_here
 from PIL import Image
 
+import MCTS
 import saved_run
 from checkpoint import Checkpoint
 
@@ -17,7 +18,7 @@ from checkpoint import Checkpoint
 def finished(tmp_path_factory):
     """A small run that found its target."""
     folder = tmp_path_factory.mktemp("finished")
-    assert run("MCTS.py", "--max-nodes", 4, "--seed", 0, "--quiet", "--out", folder).returncode == 0
+    assert run_here(MCTS.main, "--max-nodes", 4, "--seed", 0, "--quiet", "--out", folder).returncode == 0
     return folder
 
 
@@ -30,7 +31,7 @@ def unfinished(tmp_path_factory):
 def killed(folder, *options):
     """A search as it is saved in its midst."""
     options = "--max-nodes", 5, "--seed", 1, "--quiet", *options
-    assert run("MCTS.py", *options, "--out", folder).returncode == 0
+    assert run_here(MCTS.main, *options, "--out", folder).returncode == 0
     (folder / "summary.json").unlink()
     save_again(folder, lambda main, nodes: main.update(outcome=None))
     return folder

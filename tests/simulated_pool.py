@@ -3,6 +3,7 @@
     python tests/simulated_pool.py --trials 30          the table of docs/parallel.md
     python tests/simulated_pool.py --measurements FILE  with the published training seconds of the cells in that .npz
     python tests/simulated_pool.py --budget 150         all cells, guided by validation: the test error after 150
+    python tests/simulated_pool.py --at-once 1,64       with other numbers of open questions than 1, 4, 16 (and 64)
 
 Nothing is waited for: the pool has a clock of its own, which stands still while a search is asked. A training takes the
 published seconds of its cell, where they are given; of any other cell so long as one of them drawn at random.
@@ -112,12 +113,12 @@ def trial(
     return driver, pool, driver.run(samples, patience=100_000)
 
 
-def report_budget(method: str, budget: int, trials: int, table: Path) -> None:
+def report_budget(method: str, budget: int, trials: int, at_once_of: list[int], table: Path) -> None:
     """Print the table of test errors after so many samples, by how many questions are open."""
     test = open_table(table).columns["test"]
     print("| method | open questions | test error (%) of the best by validation after 20, 50, ... samples |\n|-|-|-|")
     at = [n for n in (20, 50, 100, 150, 300) if n <= budget]
-    for at_once in (1, 4, 16):
+    for at_once in at_once_of:
         errors = []
         for seed in range(trials):
             driver, *_ = trial(method, "isomorphic", at_once, seed, None, budget, 7, "valid", table)
@@ -128,17 +129,17 @@ def report_budget(method: str, budget: int, trials: int, table: Path) -> None:
         print(f"| {method} | {at_once} | {words} |", flush=True)
 
 
-def report_best(method: str, trials: int, measurements: str | None, table: Path) -> None:
+def report_best(method: str, trials: int, at_once_of: list[int], measurements: str | None, table: Path) -> None:
     """Print how many samples and hours the best cell takes, by how many questions are open."""
     lookup, alone = "isomorphic" if method == "tuned" else "exact", None
-    for at_once in (1, 4, 16, 64):
+    for at_once in at_once_of:
         found, busy, hours = [], [], []
         for seed in range(trials):  # one after the other, since a search holds a large tree
             driver, pool, outcome = trial(method, lookup, at_once, seed, measurements, table=table)
             found += [driver.history.unique_samples] if outcome == "found" else []
             busy.append(pool.busy / (pool.now * at_once))
             hours.append(pool.now / 3600)
-        alone = alone or np.mean(hours)
+        alone = alone or np.mean(hours)  # of the first
         spread = f"{np.mean(found):,.0f} ± {np.std(found, ddof=1):,.0f}" if len(found) > 1 else "-"
         times = f"{np.mean(busy):.1%} | {np.mean(hours):,.0f} | {np.mean(hours) / alone:.3f}"
         print(f"| {method} | {at_once} | {len(found)} of {trials} | {spread} | {times} |", flush=True)
@@ -151,16 +152,18 @@ def main() -> int:
     parser.add_argument("--measurements", metavar="FILE")
     parser.add_argument("--methods", default="mcts,tuned")
     parser.add_argument("--budget", type=int, metavar="SAMPLES")
+    parser.add_argument("--at-once", metavar="N,N", help="numbers of open questions (1,4,16, and 64 without --budget)")
     parser.add_argument("--dataset", type=Path, default=EMBEDDED)
     options = parser.parse_args()
+    at_once_of = [*map(int, (options.at_once or ("1,4,16" if options.budget else "1,4,16,64")).split(","))]
     if not options.budget:
         columns = "method", "open questions", "found", "unique samples to the best cell", "workers busy", "hours"
         print(f"| {' | '.join(columns)} | of one worker |\n{'|-' * 7}|")
     for method in options.methods.split(","):
         if options.budget:
-            report_budget(method, options.budget, options.trials, options.dataset)
+            report_budget(method, options.budget, options.trials, at_once_of, options.dataset)
         else:
-            report_best(method, options.trials, options.measurements, options.dataset)
+            report_best(method, options.trials, at_once_of, options.measurements, options.dataset)
     return 0
 
 

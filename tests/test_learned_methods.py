@@ -220,7 +220,7 @@ def test_rows_that_fill_up_do_not_count(quick, monkeypatch):
     batch = random_cells(30)
     data, errors = small_networks.graphs(batch, 7), rng.uniform(5, 9, 30)
     fitted = []
-    for room in (32, 128):
+    for room in (small_networks.ROOM, 32):
         monkeypatch.setattr(small_networks, "ROOM", room)
         rows = path_encoding(batch, 3)
         networks = small_networks.Perceptrons(rows, errors, np.random.default_rng(1))

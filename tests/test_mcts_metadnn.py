@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import assert_refused, run
+from conftest import assert_refused, run, run_here
 
 from arch_generator import ROOT, State, arch_generator
 from driver import Driver
@@ -261,10 +261,10 @@ def test_it_searches_with_several_open_questions(trainer):
 
 def test_the_command(tmp_path):
     folders = [tmp_path / name for name in "ab"]
-    for folder in folders:
-        options = ["--max-nodes", 4, "--samples", 60, "--fit-every", 20, "--epochs", 2, "--seed", 1]
-        result = run("MCTS_metaDNN.py", *options, "--out", folder)
-        assert result.returncode == 0, result.stderr
+    options = ["--max-nodes", 4, "--samples", 60, "--fit-every", 20, "--epochs", 2, "--seed", 1]
+    assert run_here(main, *options, "--out", folders[0]).returncode == 0
+    result = run("MCTS_metaDNN.py", *options, "--out", folders[1])
+    assert result.returncode == 0, result.stderr
     assert "device   Keras" in result.stdout and "fitting" in result.stderr and "searching" in result.stderr
     first, second = (json.loads((folder / "summary.json").read_text()) for folder in folders)
     assert first["method"] == "mcts-metadnn" and first["unique_samples"] <= 60

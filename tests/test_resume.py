@@ -12,7 +12,7 @@ import time
 import jsonpickle
 import pytest
 from conftest import ROOT as PROJECT
-from conftest import EMBEDDED_TABLE, assert_refused, run
+from conftest import EMBEDDED_TABLE, assert_refused, run, run_here
 from damage import Killed, limit_operations
 from kill import kill_rounds, outcome_of
 
@@ -253,8 +253,8 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
     """The outcome is told, one line says what is wrong, and the search can be resumed from its last save."""
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     options = ["--max-nodes", "5", "--seed", "1", "--samples"]
-    run("MCTS.py", *options, 300, "--out", whole)
-    run("MCTS.py", *options, 200, "--out", cut)
+    run_here(main, *options, 300, "--out", whole)
+    run_here(main, *options, 200, "--out", cut)
     before = {path.name: path.read_bytes() for path in cut.iterdir()}
     command = [sys.executable, "MCTS.py", *EMBEDDED_TABLE, *options, "300", "--out", str(cut), "--resume", "--quiet"]
     limited = f"ulimit -f 0; exec {shlex.join(command)} 2>&1 | cat"  # no file may have a single block
@@ -266,7 +266,7 @@ def test_results_that_cannot_be_written_at_the_end(tmp_path):
     advice = "make room there, or choose another folder"
     assert output[-1] == f"error: cannot write {cut / 'summary.json'}: File too large; {advice}"
     assert {path.name: path.read_bytes() for path in cut.iterdir()} == before
-    assert run("MCTS.py", *options, 300, "--out", cut, "--resume").returncode == 0
+    assert run_here(main, *options, 300, "--out", cut, "--resume").returncode == 0
     assert outcome_of(cut) == outcome_of(whole)
 
 
@@ -290,21 +290,21 @@ def test_interrupted_and_resumed(tmp_path, number):
     assert_refused(run("MCTS.py", "--out", cut, "--resume", "--seed", 2), "its seed is 1, not 2")
     resumed = run("MCTS.py", "--out", cut, "--samples", 2_500, "--resume")
     assert resumed.returncode == 0 and "resumed  at" in resumed.stdout, resumed.stderr
-    run("MCTS.py", *options, "--out", whole)
+    run_here(main, *options, "--out", whole)
     assert outcome_of(cut) == outcome_of(whole)
-    assert run("MCTS.py", "--out", cut, "--samples", 2_500, "--resume").returncode == 0  # it has ended already
+    assert run_here(main, "--out", cut, "--samples", 2_500, "--resume").returncode == 0  # it has ended already
     assert outcome_of(cut) == outcome_of(whole)
-    assert run("MCTS.py", "--out", cut, "--samples", 10, "--quiet").returncode == 0  # a finished one may go
+    assert run_here(main, "--out", cut, "--samples", 10, "--quiet").returncode == 0  # a finished one may go
 
 
 def test_one_command_line_begins_and_resumes(tmp_path):
     """As a scheduler has it that restarts a killed job."""
-    command = "MCTS.py", "--out", tmp_path / "new", "--resume", "--seed", 3, "--save-every", 0, "--samples"
-    begun, again, further = (run(*command, samples) for samples in (50, 50, 100))
+    command = "--out", tmp_path / "new", "--resume", "--seed", 3, "--save-every", 0, "--samples"
+    begun, again, further = (run_here(main, *command, samples) for samples in (50, 50, 100))
     assert begun.returncode == 0 and "no search is saved in" in begun.stdout and "50 unique samples" in begun.stdout
     assert again.returncode == 0 and "resumed  at 50 unique samples" in again.stdout
     assert further.returncode == 0 and "100 unique samples" in further.stdout
-    whole = run("MCTS.py", "--out", tmp_path / "whole", "--seed", 3, "--samples", 100)
+    whole = run_here(main, "--out", tmp_path / "whole", "--seed", 3, "--samples", 100)
     assert whole.returncode == 0
     assert outcome_of(tmp_path / "new")["search"]["samples"] == outcome_of(tmp_path / "whole")["search"]["samples"]
 

@@ -7,7 +7,7 @@ import traces
 
 STORED = json.loads(traces.STORED.read_bytes())
 LONG = 400  # samples of cases of which one is enough for every run of the tests
-SLOW = "mcts:preset=tuned", "mcts:guide=3:cp=0.2", "q-learning"  # by one metric under each lookup
+SLOW = "mcts:preset=tuned", "mcts:guide=3:cp=0.2", "q-learning"  # by one metric under each lookup, without 6 vertices
 BY_LOOKUP = {"exact": "test", "isomorphic": "valid"}
 
 
@@ -15,7 +15,9 @@ def in_every_run(case: dict) -> bool:
     """Whether it is one of those that every run of the tests compares; without Keras."""
     if traces.needs_keras(case) or case["samples"] == LONG and case["seed"] > 4:
         return False
-    return case["samples"] == LONG or case["method"] not in SLOW or case["metric"] == BY_LOOKUP[case["lookup"]]
+    if case["samples"] == LONG or case["method"] not in SLOW:
+        return True
+    return case["metric"] == BY_LOOKUP[case["lookup"]] and case["max_nodes"] != 6
 
 
 WITHOUT_KERAS = [case for case in traces.cases() if in_every_run(case)]
@@ -44,7 +46,7 @@ def test_every_case_is_stored_and_nothing_else():
 @pytest.mark.parametrize("lookup", ["exact", "isomorphic"])
 def test_searches_go_as_ever(method, lookup, table):
     cases = [case for case in WITHOUT_KERAS if (case["method"], case["lookup"]) == (method, lookup)]
-    assert len(cases) >= 3 and differing(cases, table) == []
+    assert len(cases) >= 2 and differing(cases, table) == []
 
 
 @pytest.mark.parametrize("name", QUICK_WITH_KERAS)

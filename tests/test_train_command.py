@@ -9,13 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, run
+from conftest import ROOT, assert_refused, run, run_here
 from crews import made_up_data
 from dask_cluster import dask_cluster
 from kill_training import descendants, is_alive
 import compare
 import MCTS
-from nasbench_dataset import InputError
+import MCTS_metaDNN
+from nasbench_dataset import InputError, convert
 from nasbench_dataset.table import load
 from training_crew import Processes, call, gpus
 from training_store import TrainingStore
@@ -99,7 +100,7 @@ def test_the_best_network_is_kept_as_it_was_trained(trained, images):
 def test_the_same_command_again_trains_nothing(trained, images):
     out, words = trained
     before = json.loads((out / "summary.json").read_text())
-    result = run("MCTS.py", "--train", images, "--samples", 6, "--workers", 2, "--out", out, *SMALL)
+    result = run_here(MCTS.main, "--train", images, "--samples", 6, "--workers", 2, "--out", out, *SMALL)
     after = json.loads((out / "summary.json").read_text())
     assert result.returncode == 0 and "0 trained, 6 from" in result.stdout
     assert after["trace"] == before["trace"] and after["episodes"] == before["episodes"]
@@ -107,7 +108,7 @@ def test_the_same_command_again_trains_nothing(trained, images):
 
 def test_a_store_becomes_a_table_that_is_searched(trained, tmp_path):
     out, _ = trained
-    result = run("-m", "nasbench_dataset.convert", out / "trainings.sqlite", tmp_path / "table")
+    result = run_here(convert.main, out / "trainings.sqlite", tmp_path / "table")
     assert result.returncode == 0 and "group 1: 6 on" in result.stdout, result.stderr
     assert "published optimum" not in result.stdout
     table = load(tmp_path / "table")
@@ -116,7 +117,7 @@ def test_a_store_becomes_a_table_that_is_searched(trained, tmp_path):
             assert table.columns["valid"][training.cell] == training.accuracy
     assert table.measured and np.count_nonzero(~np.isnan(table.columns["valid"])) == 6
     options = "--metric", "valid", "--max-nodes", 3, "--out", tmp_path / "o", "--quiet"
-    searched = run("MCTS.py", "--dataset", tmp_path / "table", *options)
+    searched = run_here(MCTS.main, "--dataset", tmp_path / "table", *options)
     assert searched.returncode == 0 and "found" in searched.stdout, searched.stderr
 
 
@@ -130,14 +131,14 @@ def test_trainings_of_two_kinds_are_told_apart(trained, images, tmp_path):
     dest = tmp_path / "table"
     assert_refused(run("-m", "nasbench_dataset.convert", tmp_path / "both", dest), "2 kinds", "others", "--group")
     assert_refused(run("-m", "nasbench_dataset.convert", tmp_path / "both", dest, "--group", 3), "no group 3")
-    result = run("-m", "nasbench_dataset.convert", tmp_path / "both", dest, "--group", 2)
+    result = run_here(convert.main, tmp_path / "both", dest, "--group", 2)
     assert result.returncode == 0 and "group 2: 3 on others" in result.stdout
 
 
 def test_the_meta_dnn_searches_by_training(trained, images, tmp_path):
     store = trained[0] / "trainings.sqlite"
     options = "--fit-every", 3, "--epochs", 1, "--out", tmp_path, "--store", store, *SMALL
-    result = run("MCTS_metaDNN.py", "--train", images, "--samples", 6, *options)
+    result = run_here(MCTS_metaDNN.main, "--train", images, "--samples", 6, *options)
     assert result.returncode == 0 and "samples: the wanted number" in result.stdout, result.stderr
 
 

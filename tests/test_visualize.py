@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, assert_refused_here, run
+from conftest import ROOT, assert_refused, assert_refused_here, run, run_here
 from drawn_runs import check_pictures, copy, finished, save_again, tree, tuned, unfinished  # noqa: F401 (fixtures)
 from PIL import Image
 
+import MCTS
 import saved_run
 import tree_layout
 import tree_pictures
@@ -53,14 +54,14 @@ def test_the_tree_of_a_finished_run(finished, tmp_path):
 
 
 def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
-    for name in "ab":
-        assert run("visualize.py", finished, "--html", "--out", tmp_path / name).returncode == 0
+    assert run("visualize.py", finished, "--html", "--out", tmp_path / "a").returncode == 0
+    assert run_here(visualize.main, finished, "--html", "--out", tmp_path / "b").returncode == 0
     for name in ("tree.png", "tree.svg", "tree.html"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_run_that_was_killed_can_be_drawn(unfinished, tmp_path):
-    result = run("visualize.py", unfinished, "--out", tmp_path, "--max-drawn", 60)
+    result = run_here(visualize.main, unfinished, "--out", tmp_path, "--max-drawn", 60)
     assert result.returncode == 0, result.stderr
     assert "Table: not known" in result.stdout and "not ended" in result.stdout
     check_pictures(tmp_path, "tree")
@@ -68,7 +69,7 @@ def test_a_run_that_was_killed_can_be_drawn(unfinished, tmp_path):
 
 @pytest.mark.parametrize("samples", [1, 5])
 def test_a_search_that_has_just_begun(samples, tmp_path):
-    assert run("MCTS.py", "--seed", 1, "--samples", samples, "--quiet", "--out", tmp_path).returncode == 0
+    assert run_here(MCTS.main, "--seed", 1, "--samples", samples, "--quiet", "--out", tmp_path).returncode == 0
     assert visualize.main([str(tmp_path), "--html"]) == 0
     check_pictures(tmp_path, "tree")
 
@@ -77,8 +78,8 @@ def test_a_search_that_has_just_begun(samples, tmp_path):
 def test_the_tree_of_a_tuned_search(guide, words, tmp_path):
     options = ["--preset", "tuned", "--cp", 0.03, "--guide", guide, "--lookup", "isomorphic", "--max-nodes", 4]
     options += ["--seed", 0, "--quiet"]
-    assert run("MCTS.py", *options, "--out", tmp_path).returncode == 0
-    result = run("visualize.py", tmp_path, "--html")
+    assert run_here(MCTS.main, *options, "--out", tmp_path).returncode == 0
+    result = run_here(visualize.main, tmp_path, "--html")
     assert result.returncode == 0 and result.stderr == ""
     assert f"Cp 0.03, back-up along the path, exhausted states closed{words}, seed 0" in result.stdout
     nodes = json.loads((tmp_path / "nodes").read_text())
@@ -101,14 +102,14 @@ def test_the_words_say_which_model_guides(method, model):
 def test_the_tree_of_a_search_with_the_meta_dnn(tmp_path):
     options = ["--max-nodes", 4, "--seed", 0, "--samples", 2, "--rollouts", 1, "--quiet", "--out", tmp_path]
     assert run("MCTS_metaDNN.py", *options).returncode == 0
-    result = run("visualize.py", tmp_path)
+    result = run_here(visualize.main, tmp_path)
     assert result.returncode == 0 and "mcts-metadnn" in result.stdout
     check_pictures(tmp_path, "tree")
 
 
 def test_the_folder_of_the_run_is_only_added_to(copy):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    assert run("visualize.py", copy).returncode == 0
+    assert run_here(visualize.main, copy).returncode == 0
     after = {path.name: path.read_bytes() for path in copy.iterdir()}
     assert set(after) - set(before) == {"tree.png", "tree.svg"}
     assert all(after[name] == content for name, content in before.items())
@@ -176,7 +177,7 @@ def test_paths_lead_from_the_root_to_the_extremes(tree):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_network_is_that_of_the_search(seed, tmp_path):
     options = ["--max-nodes", 4, "--seed", seed, "--samples", 40, "--quiet", "--out", tmp_path]
-    assert run("MCTS.py", *options).returncode == 0
+    assert run_here(MCTS.main, *options).returncode == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     tree = saved_run.read_run(tmp_path)
     cell, accuracy = saved_run.best_sample(tree)
@@ -204,11 +205,11 @@ def test_nodes_that_wait_for_their_value_are_drawn(unfinished, tmp_path):
 
 
 def test_cells_are_drawn(finished, tmp_path):
-    best = run("visualize.py", finished, "--cell", "best", "--out", tmp_path / "best")
+    best = run_here(visualize.main, finished, "--cell", "best", "--out", tmp_path / "best")
     assert best.returncode == 0, best.stderr
     svg = check_pictures(tmp_path / "best", "cell")
     assert "0.9359642" in svg and "input" in svg and "conv3x3" in svg and "output" in svg
-    given = run("visualize.py", "--cell", CELL, tmp_path / "given")
+    given = run_here(visualize.main, "--cell", CELL, tmp_path / "given")
     assert given.returncode == 0, given.stderr
     assert "maxpool3x3" in check_pictures(tmp_path / "given", "cell")
 

@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
-from conftest import assert_refused, run
+from conftest import assert_refused, run, run_here
 from drawn_runs import copy, finished, save_again, tuned, unfinished  # noqa: F401 (fixtures)
 
+import MCTS
 import saved_run
 import tree_layout
 import tree_page
@@ -50,7 +51,7 @@ def test_actions_are_told_from_other_steps():
 def test_what_was_only_predicted_is_not_the_best_network(tmp_path):
     """With a guide the value of a finished cell can be a prediction, and that can be higher than any accuracy."""
     options = "--preset", "tuned", "--guide", 1000, "--cp", 2, "--lookup", "isomorphic", "--max-nodes", 5, "--seed", 5
-    assert run("MCTS.py", *options, "--samples", 13, "--quiet", "--out", tmp_path).returncode == 0
+    assert run_here(MCTS.main, *options, "--samples", 13, "--quiet", "--out", tmp_path).returncode == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     tree = saved_run.read_run(tmp_path)
     assert max(x for x, state in zip(tree.value, tree.states) if state.finished) > summary["best_accuracy"]
@@ -113,7 +114,7 @@ def test_what_is_known_of_the_best_so_far_is_never_more_than_it_was(tmp_path):
     """Without ``bests`` in the save; beside the truth, which the same search tells when it ends at each sample."""
     for samples in (40, 15, 4):
         options = "--max-nodes", 4, "--seed", 0, "--samples", samples, "--quiet"
-        assert run("MCTS.py", *options, "--out", tmp_path).returncode == 0
+        assert run_here(MCTS.main, *options, "--out", tmp_path).returncode == 0
         summary = json.loads((tmp_path / "summary.json").read_text())
         if samples == 40:
             save_again(tmp_path, lambda main, nodes: main.pop("bests"))
