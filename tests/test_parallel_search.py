@@ -50,8 +50,8 @@ def pooled(trainer: NetTrainer, options: SearchOptions, seed: int, at_once: int 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 @pytest.mark.parametrize("vertices, samples", [(4, 40), (5, 80)])
 def test_no_mark_is_left_when_all_is_answered(trainers, options, lookup, vertices, samples):
-    """Nor are there others before; every second seed with trainings that fail."""
-    for seed in range(4):
+    """Nor are there others before; once all trainings work, once some fail."""
+    for seed in range(2):
         search, pool, driver = pooled(trainers[vertices, lookup], options, seed, failing=0.2 * (seed % 2))
 
         def interrupt_with_open_questions() -> None:
