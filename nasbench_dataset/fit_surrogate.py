@@ -27,7 +27,8 @@ from nasbench_dataset.residuals import ResidualField
 
 
 def _parser() -> command.Parser:
-    parser = command.Parser(prog="python -m nasbench_dataset.fit_surrogate", description=__doc__.split("\n")[0])
+    words = "Make the embedded table: accuracies of all cells, estimated from some thousand measured ones."
+    parser = command.Parser(prog="python -m nasbench_dataset.fit_surrogate", description=words)
     parser.add_argument("measurements", metavar="MEASUREMENTS_DIR", type=command.path, help="holds the two .npz files")
     parser.add_argument("--out", type=command.path, default=table.EMBEDDED, help="the table to write")
     parser.add_argument("--seed", type=command.whole_number(0), default=0, help="of the fit")

@@ -372,7 +372,7 @@ def test_unusable_measurements_are_refused_in_one_line(made_up, tmp_path):
     assert_refused(run(*script, tmp_path), damaged.name, "vertices")
     assert_refused(run(*script, made_up, "--evaluate"), "--held-out")
     assert_refused(run(*script, made_up, "--out", tmp_path / "none" / "x.pickle"), "none")
-    assert_refused(run(*script, made_up, "--trees", 0), "--trees")
+    assert_refused(run("-OO", *script, made_up, "--trees", 0), "--trees")  # there no module has a __doc__
     assert_refused(run(*script, made_up, "--out", ""), "the path is empty")
     assert_refused(run(*script, made_up, "--out", tmp_path), "no regular file")
 
