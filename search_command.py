@@ -393,7 +393,7 @@ def closing_words(saver: Saver, folder: Path) -> str:
     """What a search ended with."""
     summary, saves = saver.summary, saver.saves
     outcome = summary["outcome"]
-    where = f"; results in {folder}/" if saver.written else ""
+    where = f"; results in {printable(folder)}/" if saver.written else ""
     advice = "; go on with --resume" if outcome == "interrupted" and not saves.problem else ""
     trainer, history = saver.search.trainer, saver.search.history
     meaning = OUTCOMES[outcome] if trainer.target_accuracy is not None else WITHOUT_TARGET[outcome]

@@ -22,6 +22,7 @@ if __name__ == "__main__":
     catch_signals()  # the imports below take a while
 
 from nasbench_dataset import InputError, command, neighbours, predictions, surrogate, surrogate_checks, table
+from nasbench_dataset.files import printable
 from nasbench_dataset.measurements import read_measurements, read_trainings
 from nasbench_dataset.residuals import ResidualField
 
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     fit = surrogate.fit(measured, prediction, trainings, of_trainings, field)
     result = surrogate.make_table(fit, options.residual_seed)
     table.save(result, options.out)
-    print(f"{options.out}: {result.describe()}")
+    print(f"{printable(options.out)}: {result.describe()}")
     if options.evaluate:
         seeds = options.seed, options.residual_seed
         surrogate_checks.report(result, fit, pairs)

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import EMBEDDED_TABLE, ROOT, assert_refused, run
+from conftest import EMBEDDED_TABLE, ROOT, assert_refused, run, run_here
 
+import MCTS
 from nasbench_dataset import command, table
 from nasbench_dataset.files import printable
 
@@ -110,13 +111,18 @@ def test_the_source_of_a_table_reaches_the_terminal_as_harmless_text(tmp_path, s
     assert "\x1b" not in result.stdout and "\x07" not in result.stdout and "\r" not in result.stdout
 
 
+def test_the_name_of_a_folder_reaches_the_terminal_as_harmless_text(tmp_path):
+    folder = tmp_path / "\x1b]0;owned\x07\x1b[2J\u202e"
+    result = run_here(MCTS.main, "--max-nodes", 4, "--seed", 0, "--out", folder)
+    assert "results in" in result.stdout and all(c.isprintable() or c == "\n" for c in result.stdout)
+    assert_found(folder)
+
+
 @pytest.mark.parametrize("option", ["--seed", "--samples", "--patience", "--guide", "--max-nodes", "--cp"])
 @pytest.mark.parametrize("digits", [31, 4_000, 10_000])
 def test_options_of_many_digits_are_refused_in_one_short_line(option, digits, tmp_path, capsys):
-    from MCTS import main
-
     with pytest.raises((SystemExit, command.InputError)) as end:
-        main([option, "9" * digits, "--out", str(tmp_path / "r")])
+        MCTS.main([option, "9" * digits, "--out", str(tmp_path / "r")])
     error = capsys.readouterr().err or printable(end.value)
     assert len(error) < 200 and len(error.splitlines()) == 1 and "9" * 12 in error
     assert not (tmp_path / "r").exists()
