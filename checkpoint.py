@@ -134,6 +134,9 @@ class Checkpoint:
         try:
             self._settle()
             if not self._path(MAIN).exists():
+                left = [name for name in (MAIN, *PARTS) if os.path.lexists(self._path(name))]  # MAIN: a link to nothing
+                if left:
+                    raise damaged(f"{MAIN!r} in {self.folder} is missing, but {left[0]!r} is there")
                 return None
             found = find(self.folder)
             if found:  # after a power failure renames may have come to the disk in another order

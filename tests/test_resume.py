@@ -12,7 +12,7 @@ import time
 import jsonpickle
 import pytest
 from conftest import ROOT as PROJECT
-from conftest import EMBEDDED_TABLE, assert_refused, run, run_here
+from conftest import EMBEDDED_TABLE, assert_refused, assert_refused_here, run, run_here
 from damage import Killed, limit_operations
 from kill import kill_rounds, outcome_of
 
@@ -307,6 +307,20 @@ def test_one_command_line_begins_and_resumes(tmp_path):
     whole = run_here(main, "--out", tmp_path / "whole", "--seed", 3, "--samples", 100)
     assert whole.returncode == 0
     assert outcome_of(tmp_path / "new")["search"]["samples"] == outcome_of(tmp_path / "whole")["search"]["samples"]
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize("broken_link", [False, True])
+def test_a_tree_without_its_main_file_is_not_taken_for_nothing(tmp_path, saved, resume, broken_link, capsys):
+    """That file may come back; a search that began would write over the rest."""
+    with Checkpoint(tmp_path) as saves:
+        saves.save(lambda: saved)
+    (tmp_path / "search").unlink()
+    if broken_link:
+        (tmp_path / "search").symlink_to("nowhere")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*nodes")}
+    assert_refused_here(capsys, main, ["--out", tmp_path, *resume], "damaged", "'search' in", "is missing")
+    assert len(before) == 2 and before == {path.name: path.read_bytes() for path in tmp_path.glob("*nodes")}
 
 
 def test_the_time_between_saves_is_a_number(tmp_path):
