@@ -160,22 +160,27 @@ def run(main: Callable[[], int | None], tidy: bool = False) -> None:
         Whether a signal raises a ``KeyboardInterrupt`` while it runs, so that what is half written is removed. Else
         ``main`` decides itself what signals do.
     """
+    arrived = []
+
+    def interrupt() -> None:
+        arrived.append(True)
+        raise KeyboardInterrupt
+
     _open_streams()
     try:
         if tidy:
-            catch_signals(_interrupt)
+            catch_signals(interrupt)
         status = main() or 0
     except SystemExit as end:  # argparse, after --help or a wrong argument
         status = end.code or 0
-    except InputError as error:
-        status = _refuse(error)
-    except KeyboardInterrupt:
-        _tell("interrupted")
-        status = INTERRUPTED
-    except MemoryError:
-        status = _refuse("not enough memory; make room, or choose a smaller domain")
-    except OSError as error:  # files are read and written with better words than these
-        status = _refuse(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
+    except (KeyboardInterrupt, Exception) as error:
+        if arrived or isinstance(error, KeyboardInterrupt):  # imports can make another error of it (__set_name__)
+            _tell("interrupted")
+            status = INTERRUPTED
+        elif (words := _words_for(error)) is not None:
+            status = _refuse(words)
+        else:
+            raise
     if tidy:
         catch_signals()  # nothing is half written any more
     sys.stdout.flush()
@@ -184,8 +189,15 @@ def run(main: Callable[[], int | None], tidy: bool = False) -> None:
     sys.exit(status)
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+def _words_for(error: Exception) -> object:
+    """What is wrong; None for an error of the program's own."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, MemoryError):
+        return "not enough memory; make room, or choose a smaller domain"
+    if isinstance(error, OSError):  # files are read and written with better words than these
+        return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
+    return None
 
 
 def _open_streams() -> None:

@@ -114,6 +114,29 @@ command.run(main, tidy=True)
 """
 
 
+WRAPPED = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from nasbench_dataset import InputError, command
+
+def main():
+    try:
+        os.kill(os.getpid(), signal.{name})
+    except KeyboardInterrupt as error:
+        raise InputError("Matplotlib cannot be used") from error
+
+command.run(main, tidy=True)
+"""
+
+
+@pytest.mark.parametrize("name", names)
+def test_a_signal_of_which_a_library_makes_another_error_is_a_signal(name):
+    """As Python 3.11 does where a class is made: "Error calling __set_name__"."""
+    code = WRAPPED.format(root=str(ROOT), name=name)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=names)
 def test_a_signal_removes_what_is_half_written(number, tmp_path):
     (tmp_path / "file").write_text("old")
