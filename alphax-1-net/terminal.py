@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -144,7 +144,7 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
         The exit status.
     """
     try:
-        with contextlib.suppress(SystemExit):  # of --help
+        with contextlib.suppress(SystemExit), _interruptions():  # of --help
             main(sys.argv[1:])
         say(last=True)  # what argparse printed may still wait for the end
         return 0
@@ -165,6 +165,20 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
         message = f"there is not enough memory ({reason(error)}); take a smaller batch or network"
     _complain(f"{Path(sys.argv[0]).name}: {message}")
     return WRONG
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[None]:
+    """Raise the interruption itself where another error was made of it, as Python 3.11 does in `__set_name__`."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def _missing(error: ImportError) -> str:

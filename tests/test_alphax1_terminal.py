@@ -76,6 +76,12 @@ def test_signal_interrupts_in_one_line(small, name):
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+def test_signal_of_which_a_library_made_another_error_interrupts(small):
+    done = small("try:", "    os.kill(os.getpid(), signal.SIGTERM)", "except KeyboardInterrupt as error:",
+                 "    raise RuntimeError('Error calling __set_name__') from error")
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_signal_that_a_library_swallowed_comes_again(small):
     lines = ["class Swallows:", "    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)", "Swallows()"]
     done = small(*lines, "time.sleep(20)", "say('was not stopped')")
