@@ -75,15 +75,15 @@ def _path_features(graphs: Graphs) -> Iterator[tuple[str, np.ndarray]]:
     quantities = {"length": [len(s) for s in SEQUENCES]}
     quantities |= {name: [s.count(o) for s in SEQUENCES] for o, name in enumerate(SHORT)}
     quantities["convolutions"] = [len(s) - s.count(cells.MAXPOOL3X3) for s in SEQUENCES]
-    numbers, with_number = np.arange(MAX_INNER + 1), {}
-    for name, values in quantities.items():
-        paths_with = counts @ (np.array(values)[:, None] == numbers).astype(np.float32)  # [n, numbers]
-        there = paths_with > 0
-        yield f"most {name} on a path", MAX_INNER - there[:, ::-1].argmax(axis=1)
-        yield f"least {name} on a path", there.argmax(axis=1)
-        yield f"mean {name} on a path", paths_with @ numbers / paths_with.sum(axis=1)
-        with_number[name] = paths_with
-    yield from ((f"paths with {number} c3", column) for number, column in enumerate(with_number["c3"].T))
+    numbers = np.arange(MAX_INNER + 1)
+    one_hot = {name: np.equal.outer(values, numbers).astype(np.float32) for name, values in quantities.items()}
+    paths_with = {name: counts @ matrix for name, matrix in one_hot.items()}  # [n, numbers]: so many paths have so many
+    for name, paths in paths_with.items():
+        yield f"most {name} on a path", MAX_INNER - (paths > 0)[:, ::-1].argmax(axis=1)
+        yield f"least {name} on a path", (paths > 0).argmax(axis=1)
+        yield f"mean {name} on a path", paths @ numbers / paths.sum(axis=1)
+    for number in numbers:
+        yield f"paths with {number} c3", paths_with["c3"][:, number]
 
 
 def _edge_features(graphs: Graphs) -> Iterator[tuple[str, np.ndarray]]:
