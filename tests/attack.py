@@ -12,6 +12,7 @@ no hostile byte was executed or printed.
 """
 
 import argparse
+import os
 import random
 import re
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import attack_judge as judge  # noqa: E402  (needs the path)
+import compile_cache  # noqa: E402
 from attack_cases import Case, Cases  # noqa: E402
 from attack_kinds import all_cases, can_mount  # noqa: E402
 
@@ -96,6 +98,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each row, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of what is drawn")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
+    parser.add_argument("--compile", action="store_true", help="in every run, instead of sharing what JAX has compiled")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--verbose", action="store_true", help="print every failure, with all reasons, at once")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what the cases leave, there")
@@ -111,6 +114,9 @@ def main() -> int:
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
         place = (options.keep or Path(folder)).resolve()
+        if not options.compile and compile_cache.FOLDER not in os.environ:
+            (place / "compiled").mkdir(exist_ok=True)
+            compile_cache.share(place / "compiled")
         failed = attack(cases, options.jobs, place, bool(options.keep), options.verbose)
     changed = judge.of_changes(project, judge.of_the_project(), lambda name: False)
     print(

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import compile_cache
+
 # What a shell or nohup had ignored, the commands here would not hear of; what has a handler is as usual for them.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,17 +23,15 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run a
 
 
 def _compile_once() -> None:
-    """Let all processes of this run of the tests share what JAX compiled; most would do little else than compile.
+    """Let all processes of this run of the tests share what JAX compiled.
 
-    An entry can be half written, where a test kills the process that writes it or another one reads meanwhile. Then it
-    is compiled anew, and the warning about it is no concern of a test that reads stderr.
+    Its warning of an entry that is half written is no concern of a test that reads stderr.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # in the workers of pytest-xdist it is
+    if compile_cache.FOLDER in os.environ:  # in the workers of pytest-xdist it is
         return
-    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    compile_cache.share(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     warnings = "ignore:Error reading persistent compilation cache", "ignore:Error writing persistent compilation cache"
     os.environ["PYTHONWARNINGS"] = ",".join([*filter(None, [os.environ.get("PYTHONWARNINGS")]), *warnings])
 
