@@ -13,6 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -31,6 +32,13 @@ PACKAGES = {"sklearn": "scikit-learn"}  # what to install, where it is not calle
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a wrong argument as a `Problem`."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+        """As of every parser, but ``--seed=--`` is refused: Python 3.11's would take an empty list for its value."""
+        for argument in takewhile(lambda part: part != "--", sys.argv[1:] if args is None else args):
+            if argument.startswith("--") and argument.endswith("=--"):
+                self.error(f"argument {argument[:-3]}: '--' is no value")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise Problem(f"{message} (--help lists the options)")

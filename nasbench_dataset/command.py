@@ -15,6 +15,7 @@ import io
 import math
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable, TextIO
 
@@ -33,6 +34,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As of every parser, but ``--seed=--`` is refused: Python 3.11's would take an empty list for its value."""
+        for argument in takewhile(lambda part: part != "--", sys.argv[1:] if args is None else args):
+            if argument.startswith("--") and argument.endswith("=--"):
+                self.error(f"argument {argument[:-3]}: '--' is no value")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:
         """Say what is wrong with the arguments, and exit with status 2."""

@@ -11,7 +11,7 @@ from typing import Callable
 
 import attack_judge as judge
 from attack_launch import Ending, Launch, run
-from attack_world import MEMORY, SAVED, Command, World, place_inputs
+from attack_world import MEMORY, ROOT, SAVED, Command, World, place_inputs
 
 FINE, REFUSED, EITHER = frozenset({0}), frozenset({2}), frozenset({0, 2})
 BALLAST = "ballast"  # what fills a disk
@@ -93,6 +93,11 @@ class Place:
     def _outputs(self) -> set[str]:
         more = ("guide", "predictions", "meta_dnn.npz") if "MCTS" in self.command.name else ()
         return {f"out/{name}" for name in (*self.command.outputs, *more)}
+
+
+def from_anywhere(argv: list[str], place: Place) -> list[str]:
+    """The script by its whole path."""
+    return [str(ROOT / part) if part.endswith(".py") and (ROOT / part).exists() else part for part in argv]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Callable
 
-from attack_cases import BALLAST, EITHER, FINE, REFUSED, Case, Place
+from attack_arguments import arguments
+from attack_cases import BALLAST, EITHER, FINE, REFUSED, Case, Place, from_anywhere
 from attack_files import ANY, DAMAGES, NASTY, OTHER_KINDS, UNREADABLE, flipped, rewrite, swapped
 from attack_launch import STREAMS, Launch, Strike
 from attack_store import STORE
@@ -79,7 +80,7 @@ def _environments(command: Command) -> Iterator[Case]:
         refuses = EITHER if may_refuse and command.heavy else FINE
         if row in ("few open files",) and (command.heavy or command.name == "compare.py"):
             continue  # what libraries do then is not ours
-        argv = _from_anywhere if launch.here else _by_path if row == "PYTHONSAFEPATH=1" else Case.argv
+        argv = from_anywhere if launch.here else _by_path if row == "PYTHONSAFEPATH=1" else Case.argv
         yield Case(
             command,
             f"environment: {row}",
@@ -93,11 +94,6 @@ def _environments(command: Command) -> Iterator[Case]:
 def _by_path(argv: list[str], place: Place) -> list[str]:
     """A module by its path: Python itself does not look into the folder it is started in, then."""
     return [argv[0], argv[2].replace(".", "/") + ".py", *argv[3:]] if argv[1] == "-m" else argv
-
-
-def _from_anywhere(argv: list[str], place: Place) -> list[str]:
-    """The script by its whole path."""
-    return [str(ROOT / part) if part.endswith(".py") and (ROOT / part).exists() else part for part in argv]
 
 
 # --- signals ----------------------------------------------------------------------------------
@@ -424,7 +420,7 @@ def _elsewhere(argv: list[str], place: Place, change: Callable[[Place], str]) ->
             shutil.copytree(place.out, other)
     return [
         part.replace(str(place.out), other) if other else part.replace(str(place.out), "")
-        for part in _from_anywhere(argv, place)
+        for part in from_anywhere(argv, place)
     ]
 
 
@@ -481,6 +477,7 @@ def all_cases(rounds: int, seed: int) -> Iterator[Case]:
         yield from _signals(command, rounds, seed)
         yield from _reading(command, rounds)
         yield from _named(command)
+        yield from arguments(command)
         if command.outputs:
             yield from _full(command)
             yield from _taken(command)

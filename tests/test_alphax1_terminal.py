@@ -61,6 +61,11 @@ def test_help_is_printed_like_all_else(small, redirected, status):
     assert done.returncode == status and len(done.stderr.splitlines()) == (status == 2)
 
 
+def test_two_dashes_are_no_value(small):
+    one_line(small("parser = Parser()", "parser.add_argument('--seed', type=int)", "parser.parse_args(['--seed=--'])"),
+             "-c: ", "argument --seed: '--' is no value")
+
+
 @pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "<&- 2>&-"])
 def test_without_stderr_the_work_goes_on_and_the_status_tells(small, redirected):
     # What is written must not get the messages of others, so the first file that is opened has a number above 2.

@@ -137,6 +137,8 @@ def test_interrupted_by_the_user(tmp_path, number):
         (["--cp", 1e308], "--cp"),
         (["--seed", -1], "--seed"),
         (["--seed", "²"], "--seed"),
+        (["--seed=--"], "--seed"),
+        (["--out=--"], "--out"),
         (["--samples", 0], "--samples"),
         (["--patience", "1e5"], "--patience"),
         (["--sample", 5], "--sample"),
