@@ -9,7 +9,6 @@ Nothing is waited for: the pool has a clock of its own, which stands still while
 published seconds of its cell, where they are given; of any other cell so long as one of them drawn at random.
 """
 
-import argparse
 import heapq
 import random
 import sys
@@ -20,10 +19,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from arch_generator import arch_generator  # noqa: E402
-from compare import new_method  # noqa: E402
+from compare import new_method, sample_numbers  # noqa: E402
 from driver import LATER, Driver  # noqa: E402
 from method import Answer, Question  # noqa: E402
-from nasbench_dataset import cells  # noqa: E402
+from nasbench_dataset import cells, command  # noqa: E402
 from nasbench_dataset.opening import open_table  # noqa: E402
 from nasbench_dataset.table import EMBEDDED  # noqa: E402
 from net_training import NetTrainer  # noqa: E402
@@ -113,7 +112,7 @@ def trial(
     return driver, pool, driver.run(samples, patience=100_000)
 
 
-def report_budget(method: str, budget: int, trials: int, at_once_of: list[int], table: Path) -> None:
+def report_budget(method: str, budget: int, trials: int, at_once_of: tuple[int, ...], table: Path) -> None:
     """Print the table of test errors after so many samples, by how many questions are open."""
     test = open_table(table).columns["test"]
     print("| method | open questions | test error (%) of the best by validation after 20, 50, ... samples |\n|-|-|-|")
@@ -129,7 +128,7 @@ def report_budget(method: str, budget: int, trials: int, at_once_of: list[int], 
         print(f"| {method} | {at_once} | {words} |", flush=True)
 
 
-def report_best(method: str, trials: int, at_once_of: list[int], measurements: str | None, table: Path) -> None:
+def report_best(method: str, trials: int, at_once_of: tuple[int, ...], measurements: str | None, table: Path) -> None:
     """Print how many samples and hours the best cell takes, by how many questions are open."""
     lookup, alone = "isomorphic" if method == "tuned" else "exact", None
     for at_once in at_once_of:
@@ -147,15 +146,15 @@ def report_best(method: str, trials: int, at_once_of: list[int], measurements: s
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, default=30)
+    parser = command.Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=command.whole_number(2), default=30)
     parser.add_argument("--measurements", metavar="FILE")
     parser.add_argument("--methods", default="mcts,tuned")
-    parser.add_argument("--budget", type=int, metavar="SAMPLES")
-    parser.add_argument("--at-once", metavar="N,N", help="numbers of open questions (1,4,16, and 64 without --budget)")
+    parser.add_argument("--budget", type=command.whole_number(20), metavar="SAMPLES")
+    parser.add_argument("--at-once", type=sample_numbers, metavar="N,N", help="open questions (else 1,4,16, or 64)")
     parser.add_argument("--dataset", type=Path, default=EMBEDDED)
     options = parser.parse_args()
-    at_once_of = [*map(int, (options.at_once or ("1,4,16" if options.budget else "1,4,16,64")).split(","))]
+    at_once_of = options.at_once or ((1, 4, 16) if options.budget else (1, 4, 16, 64))
     if not options.budget:
         columns = "method", "open questions", "found", "unique samples to the best cell", "workers busy", "hours"
         print(f"| {' | '.join(columns)} | of one worker |\n{'|-' * 7}|")
