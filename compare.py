@@ -41,7 +41,7 @@ import comparison_protocol
 import training_options
 import workers
 from arch_generator import arch_generator
-from comparison_report import OVER, best_is_known, domain, markdown, over_seconds, published_at, summarise
+from comparison_report import OVER, best_is_known, domain, literal, markdown, over_seconds, published_at, summarise
 from driver import Driver
 from MCTS import MCTS
 from method import GeneratorMethod, Method
@@ -398,7 +398,7 @@ def report(results: list[dict], options: argparse.Namespace, best_test: float, s
     most = math.inf if options.over == "seconds" else most
     at = [n for n in options.at if n <= most]
     summaries = [summarise(method, of_method, best_test, at) for method, of_method in groups.items()]
-    text = markdown(summaries, options, [source, "", f"{domain(options)}."])
+    text = markdown(summaries, options, [literal(source), "", f"{domain(options)}."])
     if options.protocol:
         text += "\n".join(["", *comparison_protocol.errors_table(groups), ""])
     settings = {k: v for k, v in results[0]["trial"].items() if k not in ("method", "options", "seed")}

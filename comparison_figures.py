@@ -87,7 +87,7 @@ def draw(groups: dict[str, list[dict]], options: argparse.Namespace, best_test: 
         if best_is_known(options):
             figures.append(("samples-to-best", draw_samples_to_best(groups, options), BOXES))
         for name, figure, words in figures:
-            figure.text(0.01, 0.01, words + caption, fontsize=8, va="bottom")
+            figure.text(0.01, 0.01, words + caption, fontsize=8, va="bottom", parse_math=False)
             save_figure(figure, options.out / name)
 
 

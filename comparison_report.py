@@ -155,6 +155,11 @@ def published_samples(options: argparse.Namespace) -> dict:
     return PUBLISHED_SAMPLES if same and not by_seconds(options) else {}
 
 
+def literal(text: str) -> str:
+    """Text of a file for Markdown, where it is no HTML, no link and no picture."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
+
+
 def markdown(summaries: list[dict], options: argparse.Namespace, heading: list[str]) -> str:
     """The comparison as text: samples to the best cell, then test accuracy and regret on the way."""
     lines = ["# Comparison", "", *heading]

@@ -164,14 +164,14 @@ def test_what_cannot_be_printed_changes_no_file(compared):
 def test_a_table_of_one_cell(tmp_path, monkeypatch):
     """It is found at once, with no regret that a logarithmic scale could show; the words of the table do no harm."""
     monkeypatch.setenv("PYTHONSAFEPATH", "1")  # workers find their modules, too
-    source = "made\x1b[2J up\nof |\ud800" + "9" * 3_000
+    source = "made\x1b[2J up\nof <b>|\ud800" + "9" * 3_000
     save(from_entries("test", {cells.cell_count(3) - 1: 0.9}, source, measured=False), tmp_path / "t")
     methods = ["--methods", "random,evolution,local-search", "--max-nodes", 3, "--trials", 1, "--quiet"]
     result = run("compare.py", *methods, "--dataset", tmp_path / "t", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert {result["samples"] for result in trials(tmp_path).values()} == {1}
     text = (tmp_path / "comparison.md").read_text()
-    assert text in result.stdout and "made [2J up of | 999999999999..." in text and "\x1b" not in text
+    assert text in result.stdout and "made [2J up of &lt;b>| 999999999999..." in text and "\x1b" not in text
 
 
 def test_a_cluster_of_two_workers_gives_the_same(compared, tmp_path):

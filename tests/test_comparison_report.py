@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from comparison_figures import STYLES, boxes_of, draw, draw_best_so_far, styles
-from comparison_report import accuracy_rows, at_samples, markdown, published_at, published_samples, summarise
+from comparison_report import accuracy_rows, at_samples, literal, markdown, published_at, published_samples, summarise
 
 
 def result_of(outcome: str, samples: int, trace: list) -> dict:
@@ -52,6 +52,11 @@ def test_a_method_that_finds_it_seldom_but_soon_has_no_mean_to_show_off():
     assert [box.label for box in boxes] == ["seldom\n40% solved", "often\n80% solved"]
     assert boxes[0].quartiles == [200, math.inf, math.inf] and boxes[1].quartiles == [500, 600, 900]
     assert [(box.least, box.most, box.mean) for box in boxes] == 2 * [(100, math.inf, None)]
+
+
+def test_nothing_in_the_name_of_a_table_is_html_or_a_picture():
+    hostile = "of <img src=//x> &lt; ![a](//x) [a](//x) {'b': [1]} C:\\d_e*"
+    assert literal(hostile) == "of &lt;img src=//x> &amp;lt; ![a]\\(//x) [a]\\(//x) {'b': [1]} C:\\d_e*"
 
 
 def test_what_was_published_stands_only_beside_the_same_comparison():
@@ -99,6 +104,9 @@ def test_a_long_legend_stands_beside_the_curves(count, beside):
     assert (regret.get_legend().get_window_extent().x0 > regret.get_window_extent().x1) == beside
 
 
+CAPTION = r"cells trained on $\frac$.npz"  # a file's name is no formula
+
+
 @pytest.mark.parametrize(
     "results",
     [
@@ -111,11 +119,11 @@ def test_a_long_legend_stands_beside_the_curves(count, beside):
 def test_pictures_of_whatever_comes_out(tmp_path, results):
     """Both are drawn, and say of every method which share of its trials found the best cell."""
     options = Namespace(max_nodes=6, max_edges=9, lookup="exact", metric="test", samples=10**6, out=tmp_path)
-    draw({"mcts": results, "q-learning": results}, options, 0.9, "caption")
+    draw({"mcts": results, "q-learning": results}, options, 0.9, CAPTION)
     texts = {
         name: [text.text for text in ElementTree.parse(tmp_path / f"{name}.svg").iter() if text.text]
         for name in ("best-so-far", "samples-to-best")
     }
     found = sum(result["outcome"] == "found" for result in results)
     assert texts["samples-to-best"].count(f"{found / len(results):.0%} solved") >= 2
-    assert {"mcts", "mcts, published", "q-learning", "caption"} <= set(texts["best-so-far"])
+    assert {"mcts", "mcts, published", "q-learning", CAPTION} <= set(texts["best-so-far"])
