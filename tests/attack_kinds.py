@@ -52,7 +52,8 @@ _ENVIRONMENTS: dict[str, tuple[Launch, bool]] = {  # and whether commands with K
     "KERAS_BACKEND empty": (Launch({"KERAS_BACKEND": ""}), True),
     "KERAS_BACKEND unknown": (Launch({"KERAS_BACKEND": NASTY[:12].replace("\0", "")}), True),
     "KERAS_BACKEND=numpy": (Launch({"KERAS_BACKEND": "numpy"}), True),
-    "KERAS_BACKEND=torch": (Launch({"KERAS_BACKEND": "torch"}), True),
+    # A convolution's backward pass in PyTorch 2.13.0 itself hangs or crashes on some processors with AVX2.
+    "KERAS_BACKEND=torch": (Launch({"KERAS_BACKEND": "torch", "ONEDNN_MAX_CPU_ISA": "SSE41"}), True),
     "JAX_PLATFORMS=cuda": (Launch({"JAX_PLATFORMS": "cuda"}), True),
     "JAX_PLATFORMS unknown": (Launch({"JAX_PLATFORMS": "x"}), True),
     "HOME unset": (Launch({"HOME": None}), False),
@@ -307,13 +308,14 @@ def earlier_outputs(place: Place) -> None:
 
 def _full(command: Command) -> Iterator[Case]:
     rooms = (0, 4_096, 16_384, 65_536, 200_000, 500_000) if not command.heavy else (0, 65_536, 1_500_000, 90_000_000)
-    common = {"expected": EITHER, "lines": 4}
     for earlier in (False, True):
+        refused = earlier and not command.replaces
+        common = {"expected": REFUSED if refused else EITHER, "lines": 4, "kept": refused}
         words = "beside earlier results" if earlier else "empty else"
         for room in rooms if can_mount() else ():
             prepare = partial(disk, room=room, earlier=earlier)
             yield Case(
-                command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, goes_on=True, **common
+                command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, goes_on=not refused, **common
             )
         for inodes in (1, 2, 4) if can_mount() else ():
             prepare = partial(disk, room=5_000_000, earlier=earlier, inodes=inodes)
@@ -327,7 +329,7 @@ def _full(command: Command) -> Iterator[Case]:
                 f"{blocks} blocks, {words}",
                 prepare,
                 launch=launch,
-                goes_on=True,
+                goes_on=not refused,
                 **common,
             )
         if can_mount():

@@ -50,6 +50,8 @@ class Command:
         Whether it needs Keras.
     grace : float
         Seconds after its end in which its processes have to have ended too.
+    replaces : bool
+        Whether it writes over the outputs of an earlier run, else it refuses their folder.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Command:
     share: float = 1.0
     heavy: bool = False
     grace: float = 5.0
+    replaces: bool = True
 
     @property
     def tells(self) -> bool:
@@ -196,7 +199,8 @@ _ALL = [
             (f"{ALPHAX}/model_test.py", *"--weights {in}/small.weights.h5 --data {in}/images.npz".split()),
             {**NET, "in/small.weights.h5": "net/small.weights.h5"}, (), finals, share=0.06, heavy=True),
     Command("train.py", (f"{ALPHAX}/train.py", *TRAIN, "--data", "{in}/images.npz", "--genotype", "{in}/small.json",
-            "--out", "{out}"), NET, TRAINED, history, ("--resume",), share=0.1, heavy=True),
+            "--out", "{out}"), NET, TRAINED, history, ("--resume",), share=0.1, heavy=True,
+            replaces=False),
     Command("train.py --resume", (f"{ALPHAX}/train.py", "--resume", "--out", "{out}"),
             {**NET, **_saved("trained", *TRAINED)}, TRAINED, history, share=0.06, heavy=True),
     Command("convert.py", (f"{ALPHAX}/convert.py", "{in}/net.pt", "--out", "{out}"), {"in/net.pt": "torch/zip.pt"},
