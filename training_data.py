@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nasbench_dataset import InputError
-from nasbench_dataset.files import printable
+from nasbench_dataset.files import check_regular, printable
 
 PARTS = ("train", "valid", "test")
 DIGITS_MAXIMUM = 16  # of a pixel, as scikit-learn stores it
@@ -25,6 +25,7 @@ NOISE, NOISE_SEED = 0.2, 0  # deviation of what is added to each pixel of noisy-
 VALIDATION_EVERY = 5  # every fifth training image, where a file has no validation part
 MOST_CLASSES = 10_000
 LARGEST_FILE = 64 << 30  # bytes of an array, unpacked
+LARGEST_SMALL, MOST_UNPACKED = 1 << 30, 100  # bytes of all arrays; more only of a file that has a hundredth of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,10 +199,11 @@ def _cifar10() -> Data:
 
 def _from_file(path: Path) -> Data:
     try:
+        size = check_regular(path).st_size  # a device has no end
         with zipfile.ZipFile(path) as archive:
-            large = [member for member in archive.infolist() if member.file_size > LARGEST_FILE]
-        if large:
-            raise ValueError(f"{large[0].filename} is said to have {large[0].file_size:,} bytes")
+            unpacked = [member.file_size for member in archive.infolist()]
+        if max(unpacked, default=0) > LARGEST_FILE or sum(unpacked) > max(LARGEST_SMALL, MOST_UNPACKED * size):
+            raise ValueError(f"its {size:,} bytes are said to become {sum(unpacked):,}")
         with np.load(path, allow_pickle=False) as content:
             wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
             arrays = {key: content[key] for key in wanted if key in content.files}
@@ -213,4 +215,4 @@ def _from_file(path: Path) -> Data:
         raise InputError(
             f"{path} cannot be read as .npz ({printable(error, 200)}); make it anew with numpy.savez"
         ) from error
-    return make(str(path), arrays)
+    return make(str(path).encode(errors="backslashreplace").decode(), arrays)  # a store holds Unicode only

@@ -12,6 +12,7 @@ from typing import Callable
 import attack_judge as judge
 from attack_launch import Ending, Launch, run
 from attack_world import MEMORY, ROOT, SAVED, Command, World, place_inputs
+from nasbench_dataset import InputError
 
 FINE, REFUSED, EITHER = frozenset({0}), frozenset({2}), frozenset({0, 2})
 BALLAST = "ballast"  # what fills a disk
@@ -177,7 +178,7 @@ def of_results(place: Place, usual: Usual, ending: Ending) -> list[str]:
         return [f"status {ending.status} without {', '.join(absent)}"]
     try:
         same = place.command.same(place.out, ending.out) == usual.same
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, InputError) as error:
         return [f"its outcome cannot be read: {error!s:.80}"]
     return [] if same else ["its outcome is another one than usual"]
 

@@ -19,8 +19,8 @@ import numpy as np
 
 import checkpoint
 from attack_launch import Ending, Strike
+from attack_world import copied_store
 from nasbench_dataset.table import load
-from training_store import TrainingStore
 
 ROOT = Path(__file__).parents[1]
 STATUSES = {0, 2, 130}
@@ -224,7 +224,7 @@ def _no_constant(word: str) -> None:
 
 
 def _store(path: Path) -> None:
-    with TrainingStore(path) as store:
+    with copied_store(path) as store:
         store.check()
 
 

@@ -311,27 +311,18 @@ def _full(command: Command) -> Iterator[Case]:
     for earlier in (False, True):
         refused = earlier and not command.replaces
         common = {"expected": REFUSED if refused else EITHER, "lines": 4, "kept": refused}
+        again = {**common, "goes_on": not refused}
         words = "beside earlier results" if earlier else "empty else"
         for room in rooms if can_mount() else ():
             prepare = partial(disk, room=room, earlier=earlier)
-            yield Case(
-                command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, goes_on=not refused, **common
-            )
+            yield Case(command, "writes: disk full", f"room for {room:,} bytes, {words}", prepare, **again)
         for inodes in (1, 2, 4) if can_mount() else ():
             prepare = partial(disk, room=5_000_000, earlier=earlier, inodes=inodes)
             yield Case(command, "writes: no inodes", f"{inodes} left, {words}", prepare, **common)
         prepare = earlier_outputs if earlier else Case.prepare
         for blocks in (0, 8, 100, 1_000):
-            launch = Launch(shell=f"ulimit -f {blocks}")
-            yield Case(
-                command,
-                "writes: file size limit",
-                f"{blocks} blocks, {words}",
-                prepare,
-                launch=launch,
-                goes_on=not refused,
-                **common,
-            )
+            limit = Launch(shell=f"ulimit -f {blocks}")
+            yield Case(command, "writes: file size limit", f"{blocks} blocks, {words}", prepare, launch=limit, **again)
         if can_mount():
             prepare = partial(disk, room=None, earlier=earlier)
             yield Case(command, "writes: read-only place", words, prepare, **common)

@@ -3,6 +3,7 @@
 Examples are made once, each group by ``python tests/attack_world.py GROUP FOLDER`` in a process of its own.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,12 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -102,12 +104,23 @@ def finals(out: Path, printed: str) -> list[str]:
 def trainings(out: Path, printed: str) -> list[tuple]:
     """What is in the store, and in the table made of it but for the seconds."""
     from nasbench_dataset.table import load
-    from training_store import TrainingStore
 
-    with TrainingStore(out / "store.sqlite") as store:
+    with copied_store(out / "store.sqlite") as store:
         found = [(t.cell, t.seed, t.outcome, t.valid, t.losses, t.test) for t in store]
     columns = load(out / "new.pickle").columns
     return [found, *((name, str(columns[name].tolist())) for name in columns if name != "train_seconds")]
+
+
+@contextlib.contextmanager
+def copied_store(path: Path) -> Iterator:
+    """A `TrainingStore` of a copy of its files: to open a store takes room, which its own disk may lack."""
+    from training_store import TrainingStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        for part in filter(Path.is_file, path.parent.glob(f"{path.name}*")):
+            shutil.copyfile(part, Path(folder, part.name))
+        with TrainingStore(Path(folder, path.name), must_exist=True) as store:
+            yield store
 
 
 def contents(*names: str) -> Callable[[Path, str], object]:

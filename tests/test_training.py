@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +159,28 @@ def test_bad_data_are_refused_in_one_line(changed):
     with pytest.raises(InputError) as refused:
         training_data.make("stripes.npz", arrays(**changed))
     assert str(refused.value).startswith("stripes.npz") and "\n" not in str(refused.value)
+
+
+def test_data_are_named_so_that_a_store_can_hold_it(tmp_path):
+    path = f"{tmp_path}/strip\udcffes.npz"  # a byte that is no UTF-8
+    with open(path, "wb") as file:
+        np.savez(file, **arrays())
+    name = training_data.load(path).name
+    assert name == f"{tmp_path}/strip\\udcffes.npz" and name.encode()
+
+
+def test_a_small_file_that_would_unpack_to_much_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", **arrays(x_train=np.zeros((60, 64, 64, 16), np.uint8)))
+    monkeypatch.setattr(training_data, "LARGEST_SMALL", 1_000_000)
+    with pytest.raises(InputError, match="bytes are said to become"):
+        training_data.load(str(tmp_path / "bomb.npz"))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device of Unix")
+def test_a_device_is_refused(tmp_path):
+    (tmp_path / "endless.npz").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="no regular file"):
+        training_data.load(str(tmp_path / "endless.npz"))
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
