@@ -25,7 +25,8 @@ NOISE, NOISE_SEED = 0.2, 0  # deviation of what is added to each pixel of noisy-
 VALIDATION_EVERY = 5  # every fifth training image, where a file has no validation part
 MOST_CLASSES = 10_000
 LARGEST_FILE = 64 << 30  # bytes of an array, unpacked
-LARGEST_SMALL, MOST_UNPACKED = 1 << 30, 100  # bytes of all arrays; more only of a file that has a hundredth of them
+FREELY_UNPACKED = 1 << 30  # bytes of all arrays; more only if they are no more than
+MOST_TIMES = 100  # the file's own size
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ def _from_file(path: Path) -> Data:
         size = check_regular(path).st_size  # a device has no end
         with zipfile.ZipFile(path) as archive:
             unpacked = [member.file_size for member in archive.infolist()]
-        if max(unpacked, default=0) > LARGEST_FILE or sum(unpacked) > max(LARGEST_SMALL, MOST_UNPACKED * size):
+        if max(unpacked, default=0) > LARGEST_FILE or sum(unpacked) > max(FREELY_UNPACKED, MOST_TIMES * size):
             raise ValueError(f"its {size:,} bytes are said to become {sum(unpacked):,}")
         with np.load(path, allow_pickle=False) as content:
             wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]

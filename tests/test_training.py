@@ -171,7 +171,7 @@ def test_data_are_named_so_that_a_store_can_hold_it(tmp_path):
 
 def test_a_small_file_that_would_unpack_to_much_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "bomb.npz", **arrays(x_train=np.zeros((60, 64, 64, 16), np.uint8)))
-    monkeypatch.setattr(training_data, "LARGEST_SMALL", 1_000_000)
+    monkeypatch.setattr(training_data, "FREELY_UNPACKED", 1_000_000)
     with pytest.raises(InputError, match="bytes are said to become"):
         training_data.load(str(tmp_path / "bomb.npz"))
 
