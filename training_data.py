@@ -25,8 +25,8 @@ NOISE, NOISE_SEED = 0.2, 0  # deviation of what is added to each pixel of noisy-
 VALIDATION_EVERY = 5  # every fifth training image, where a file has no validation part
 MOST_CLASSES = 10_000
 LARGEST_FILE = 64 << 30  # bytes of an array, unpacked
-FREELY_UNPACKED = 1 << 30  # bytes of all arrays; more only if they are no more than
-MOST_TIMES = 100  # the file's own size
+FREELY_UNPACKED = 1 << 30  # bytes of all arrays; beyond that, they may have
+MOST_TIMES = 100  # times as many as the file, at most
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,11 +99,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of what is drawn")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
     parser.add_argument("--compile", action="store_true", help="in every run, instead of sharing what JAX has compiled")
+    parser.add_argument("--no-options", action="store_true", help="leave the options of commands, seconds to list, out")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--verbose", action="store_true", help="print every failure, with all reasons, at once")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what the cases leave, there")
     options = parser.parse_args()
-    cases = [case for case in all_cases(options.rounds, options.seed) if re.search(options.only, case.name)]
+    cases = all_cases(options.rounds, options.seed, not options.no_options)
+    cases = [case for case in cases if re.search(options.only, case.name)]
     cases = drawn(cases, options.share, options.seed)
     if options.list:
         print(*(case.name.encode("ascii", "backslashreplace").decode() for case in cases), sep="\n")

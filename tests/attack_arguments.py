@@ -10,7 +10,7 @@ from functools import cache, partial
 from attack_cases import FINE, REFUSED, Case, Place, from_anywhere
 from attack_files import NASTY
 from attack_launch import Launch, Strike
-from attack_world import COMMANDS, ROOT, Command
+from attack_world import ROOT, Command
 
 ATTACKED = (  # one for each program
     "MCTS.py", "MCTS_metaDNN.py", "compare.py", "visualize.py --cell", "convert JSON", "fit_surrogate",
@@ -43,7 +43,7 @@ def options(program: tuple[str, ...]) -> dict[str, str]:
 
 def arguments(command: Command) -> Iterator[Case]:
     """Every option of the command with every value, without one, and where there is no such option."""
-    if command not in map(COMMANDS.get, ATTACKED):
+    if command.name not in ATTACKED:
         return
     program = command.argv[: 2 if command.argv[0] == "-m" else 1]
     for option, name in options(program).items():

@@ -462,15 +462,16 @@ def _instead(argv: list[str], place: Place, path: str) -> list[str]:
 # --- all --------------------------------------------------------------------------------------
 
 
-def all_cases(rounds: int, seed: int) -> Iterator[Case]:
-    """Every case, command by command."""
+def all_cases(rounds: int, seed: int, options: bool = True) -> Iterator[Case]:
+    """Every case, command by command; those of ``options`` ask every program for its help."""
     for command in COMMANDS.values():
         yield from _streams(command)
         yield from _environments(command)
         yield from _signals(command, rounds, seed)
         yield from _reading(command, rounds)
         yield from _named(command)
-        yield from arguments(command)
+        if options:
+            yield from arguments(command)
         if command.outputs:
             yield from _full(command)
             yield from _taken(command)
