@@ -44,13 +44,19 @@ from training_store import TrainingStore
 
 ORDER_SEED = 0  # of the order of the cells
 TOLD_EVERY = 60.0  # seconds between two lines of progress
+MOST = 3_000_000  # trainings, all of which are listed: seven of each of the 423,624 cells
 
 
 def wanted(vertices: int, seeds: int, sample: int | None = None) -> list[tuple[int, int]]:
-    """The ``(cell index, seed)`` of all cells, or of a random sample, seed by seed, each time in another order."""
+    """The ``(cell index, seed)`` of all cells, or of a random sample, seed by seed, each time in another order.
+
+    Raises InputError if they are more than ``MOST``.
+    """
     order = random.Random(ORDER_SEED)
     count = cells.cell_count(vertices)
     chosen = order.sample(range(count), min(sample or count, count))
+    if seeds * len(chosen) > MOST:
+        raise InputError(f"--seeds {seeds} of {len(chosen):,} cells are more than {MOST:,} trainings; name fewer")
     return [(cell, seed) for seed in range(seeds) for cell in order.sample(chosen, len(chosen))]
 
 

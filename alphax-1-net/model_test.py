@@ -46,10 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     """Test the network that the arguments name, or the best one that is here."""
     options = _options(arguments)
     weights = options.weights or _find_weights()
-    description_path = options.genotype or describes(weights)
-    description = read_description(description_path)
     if not weights.name.endswith(".weights.h5"):
         raise Problem(f"{weights} is no NAME.weights.h5, as train.py and convert.py write them; name such a file")
+    description_path = options.genotype or describes(weights)
+    description = read_description(description_path)
     name = description.data if options.data is None else options.data
     data = load(name, "test")
     _check_fit(description, description_path, name, data)

@@ -153,7 +153,8 @@ def test_unusable_input_is_one_line(digits, trained, tmp_path, monkeypatch, caps
     testing = ["--data", digits / "test.npz", "--weights"]
     for main, arguments, words in (
         (model_test.main, [*testing, short], "short.weights.h5 does not hold"),
-        (model_test.main, [*testing, tmp_path / "x"], "x.json"),
+        (model_test.main, [*testing, tmp_path / "x.weights.h5"], "x.json"),
+        (model_test.main, [*testing, "."], "no NAME.weights.h5"),
         (model_test.main, [*testing, tmp_path / "nan.weights.h5"], "nan.weights.h5 holds weights that are not finite"),
         (model_test.main, ["--batch-size", 0], "--batch-size is 0"),
         *((model_test.main, [name, ""], f"{name}: it is empty") for name in ("--weights", "--genotype", "--data")),

@@ -73,3 +73,9 @@ def test_an_empty_path_is_refused(place, option):
     result = run_in_peace(*options(place), "--max-vertices", "2", option, "")
     assert_refused(result, "empty" if option != "--data" else "no data are named")
     assert not (place / "out/store.sqlite").exists() and not (ROOT / "store.sqlite").exists()
+
+
+def test_more_trainings_than_can_be_listed_are_refused(place):
+    result = run_in_peace(*options(place), "--max-vertices", "2", "--seeds", 2**64)
+    assert_refused(result, f"--seeds {2**64}", "3,000,000 trainings")
+    assert not (place / "out/store.sqlite").exists()
