@@ -106,7 +106,7 @@ class _Fit:
             for number in range(self.fold.max() + 1):
                 say(f"fitting model {number + 1} of {self.fold.max() + 1}")
                 mine = self.fold == number
-                model = regressor(max_iter=self.trees, random_state=self.seed + number, **TREE_OPTIONS)
+                model = regressor(max_iter=self.trees, random_state=(self.seed + number) % 2**32, **TREE_OPTIONS)
                 model.fit(self.matrix[use & ~mine], values[use & ~mine])
                 unseen[mine] = model.predict(self.matrix[mine])
                 models.append(model)

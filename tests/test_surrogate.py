@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import assert_refused, run
 
-from nasbench_dataset import InputError, cells, features, fit_surrogate, measurements, neighbours, noise, published
-from nasbench_dataset import residuals, surrogate, surrogate_checks, table
+from nasbench_dataset import InputError, cells, features, fit_surrogate, measurements, neighbours, noise
+from nasbench_dataset import predictions, published, residuals, surrogate, surrogate_checks, table
 
 C3, C1, MP = cells.CONV3X3, cells.CONV1X1, cells.MAXPOOL3X3
 RUNS = "valid_run0", "valid_run1", "valid_run2"
@@ -360,6 +360,14 @@ def test_the_script_runs_and_the_same_seeds_give_the_same_file(made_up, tmp_path
     for best in published.BEST.values():
         assert best.test is None or one["test"][best.index] == two["test"][best.index]
         assert best.valid is None or one["valid"][best.index] == two["valid"][best.index]
+
+
+def test_any_seed_can_be_fitted_with():
+    rng = np.random.default_rng(0)
+    valid = rng.uniform(0.8, 0.95, 100)
+    measured = measurements.Measured(np.arange(100), valid, np.full(100, np.nan), valid)
+    huge, again, small = (predictions.predict_unseen(measured, seed, trees=2) for seed in (2**64, 2**64, 1))
+    assert np.isfinite(huge).all() and (huge == again).all() and (huge != small).any()
 
 
 def test_unusable_measurements_are_refused_in_one_line(made_up, tmp_path):
