@@ -14,6 +14,7 @@ from typing import NamedTuple
 import saved_run
 from nasbench_dataset import InputError
 from nasbench_dataset.files import printable
+from nasbench_dataset.signals import unfinished
 from saved_run import STORE, Run, check_size
 from training import TRAINED, Training, fingerprint
 from training_store import TrainingStore
@@ -72,7 +73,7 @@ def read_trainings(run: Run, folder: Path) -> dict[int, Trained]:
 
 def read_store(path: Path, wanted_by: str, wanted: set[int]) -> dict[int, Trained]:
     """The trainings of these cells by the recipe, data and seed of that fingerprint."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, unfinished(folder):
         try:
             copy = copy_store(path, Path(folder))
             with TrainingStore(copy, must_exist=True) as store:

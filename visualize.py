@@ -139,4 +139,4 @@ def make_folder(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, tidy=True)
+    command.run(main)

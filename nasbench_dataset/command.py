@@ -21,7 +21,7 @@ from typing import Callable, TextIO
 
 from nasbench_dataset import InputError
 from nasbench_dataset.files import LONGEST_NUMBER, printable
-from nasbench_dataset.signals import INTERRUPTED, catch_signals
+from nasbench_dataset.signals import INTERRUPTED
 
 WRONG_INPUT = 2
 
@@ -158,39 +158,23 @@ def _tell(line: str) -> None:
             print(line, file=sys.stderr, flush=True)
 
 
-def run(main: Callable[[], int | None], tidy: bool = False) -> None:
+def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit with its status; an ``InputError`` becomes one line on stderr and status 2.
 
-    Parameters
-    ----------
-    main : callable
-    tidy : bool
-        Whether a signal raises a ``KeyboardInterrupt`` while it runs, so that what is half written is removed. Else
-        ``main`` decides itself what signals do.
+    What signals do, ``catch_signals`` has decided before, or ``main`` does.
     """
-    arrived = []
-
-    def interrupt() -> None:
-        arrived.append(True)
-        raise KeyboardInterrupt
-
     _open_streams()
     try:
-        if tidy:
-            catch_signals(interrupt)
         status = main() or 0
     except SystemExit as end:  # argparse, after --help or a wrong argument
         status = end.code or 0
-    except (KeyboardInterrupt, Exception) as error:
-        if arrived or isinstance(error, KeyboardInterrupt):  # imports can make another error of it (__set_name__)
-            _tell("interrupted")
-            status = INTERRUPTED
-        elif (words := _words_for(error)) is not None:
-            status = _refuse(words)
-        else:
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        status = INTERRUPTED
+    except Exception as error:
+        if (words := _words_for(error)) is None:
             raise
-    if tidy:
-        catch_signals()  # nothing is half written any more
+        status = _refuse(words)
     sys.stdout.flush()
     if status == 0 and sys.stdout.lost:
         status = _refuse(f"cannot write the output: {sys.stdout.lost.strerror}; make room, or send it elsewhere")

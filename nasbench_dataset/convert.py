@@ -170,4 +170,4 @@ def summary(table: Table, published_data: bool = True) -> list[str]:
 
 
 if __name__ == "__main__":
-    command.run(main, tidy=True)
+    command.run(main)

@@ -3,11 +3,12 @@
 import errno
 import os
 import re
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from nasbench_dataset import InputError
+from nasbench_dataset.signals import unfinished
 
 LONGEST_LINE = 1_000  # characters of a message
 LONGEST_NUMBER = 30  # digits of a number in it
@@ -69,23 +70,13 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         If the folder or the file cannot be written.
     """
     path = Path(path)
+    temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with unfinished(temporary):
+            with open(temporary, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
