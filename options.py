@@ -14,6 +14,7 @@ from nasbench_dataset import InputError, command
 PRESETS = ("original", "tuned")
 BACKUPS = ("first-parent", "path")
 LARGEST_CP = 1e6  # far beyond that, UCT is no finite number any more
+MOST_ROLLOUTS, MOST_EPOCHS = 10_000, 10_000  # of an evaluation, of a fit; neither is broken off by a signal
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -112,9 +113,9 @@ class MetaDNNOptions(SearchOptions):
 
     model = "an ensemble of networks"
 
-    rollouts: int = option(10, "predicted rollouts of an evaluation", command.whole_number(0))
+    rollouts: int = option(10, "predicted rollouts of an evaluation", command.whole_number(0, MOST_ROLLOUTS))
     fit_every: int = option(100, "unique samples from one fit to the next", command.whole_number(2))
-    epochs: int = option(20, "passes over the samples in a fit", command.whole_number(1))
+    epochs: int = option(20, "passes over the samples in a fit", command.whole_number(1, MOST_EPOCHS))
 
     def in_words(self) -> str:
         if self.guide:

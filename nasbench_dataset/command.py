@@ -47,14 +47,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_INPUT, f"{self.prog}: {printable(message)} (see --help)\n")
 
 
-def whole_number(low: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least ``low`` that can be shown, that is, of at most 30 digits."""
+def whole_number(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """An argparse type: a whole number from ``low`` to ``high`` that can be shown, that is, of at most 30 digits."""
 
     def parse(text: str) -> int:
         if text.lstrip("-").isdecimal() and len(text) > LONGEST_NUMBER:
             raise argparse.ArgumentTypeError(f"{text} has more than {LONGEST_NUMBER} digits")
-        if not text.removeprefix("-").isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        if not text.removeprefix("-").isdecimal() or not low <= int(text) <= high:
+            words = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {words}")
         return int(text)
 
     return parse

@@ -110,18 +110,19 @@ def test_a_method_with_options_is_made_with_them():
 TUNED_NAMES = "cp", "backup", "close_exhausted", "guide", "guide_from"
 WRONG = [
     ("cp", "high"), ("cp", "nan"), ("cp", "-1"), ("cp", "1e7"), ("cp", ""), ("backup", "both"), ("guide", "-1"),
-    ("guide", "1.5"), ("guide_from", "1"), ("preset", "fast"),
+    ("guide", "1.5"), ("guide_from", "1"), ("preset", "fast"), ("rollouts", "-1"), ("rollouts", "10001"),
+    ("epochs", "0"), ("epochs", str(2**64)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name, value", WRONG)
 def test_wrong_values_are_refused_in_one_line_that_names_the_option(name, value, capsys):
     with pytest.raises(SystemExit) as end:
-        parsed(SearchOptions, f"--{name.replace('_', '-')}={value}")
+        parsed(MetaDNNOptions, f"--{name.replace('_', '-')}={value}")
     words = capsys.readouterr().err
     assert end.value.code == 2 and words.count("\n") == 1 and f"--{name.replace('_', '-')}" in words
     with pytest.raises(InputError) as refused:
-        from_parts(SearchOptions, [f"{name}={value}"], "mcts")
+        from_parts(MetaDNNOptions, [f"{name}={value}"], "mcts")
     assert "\n" not in str(refused.value) and repr(f"{name}={value}") in str(refused.value)
 
 
