@@ -42,8 +42,8 @@ def catch_signals(stop: Callable[[], None] | None = None, last_words: str = "int
     last_words : str
         The line on standard error at such an end; the status is 130.
 
-    A SIGHUP that is ignored already, by ``nohup``, stays ignored. At once: no exception is raised, which could get lost
-    in a destructor or come back from a library as another.
+    A SIGHUP that is ignored already, by ``nohup``, stays ignored. An end at once raises no exception: one could get
+    lost in a destructor, or a library could make another of it.
     """
     asked = stop is None
 
