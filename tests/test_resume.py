@@ -66,8 +66,8 @@ def test_a_search_restored_many_times_goes_as_an_uninterrupted_one(new, lookup, 
         return new(lookup=lookup, target=2.0, **options)  # out of reach
 
     whole, parts = make(), make()
-    whole.run(samples=400)
-    for samples in [1, 2, 3, *range(10, 401, 60), 400]:
+    whole.run(samples=200)
+    for samples in [1, 2, 3, *range(10, 200, 30), 200]:
         parts.run(samples=samples)
         again = make()
         with Checkpoint(tmp_path) as saves:
