@@ -27,6 +27,7 @@ STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if ha
 ALARM = getattr(signal, "SIGALRM", None)  # Windows has none
 OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|OOM|allocate memory")  # as the backends put it
 AGAIN_SECONDS = 0.5  # from an interruption to the next try, if need be
+_arrived: list[int] = []  # the signals that asked it to end
 PACKAGES = {"sklearn": "scikit-learn"}  # what to install, where it is not called as the module
 
 
@@ -177,16 +178,16 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
 
 @contextlib.contextmanager
 def _interruptions() -> Iterator[None]:
-    """Raise the interruption itself where another error was made of it, as Python 3.11 does in `__set_name__`."""
+    """Raise the interruption itself where a library made another error of it, which may not tell its cause."""
     try:
         yield
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, KeyboardInterrupt):
             cause = cause.__cause__
-        if cause is None:
+        if cause is None and not _arrived:
             raise
-        raise cause from None
+        raise cause or KeyboardInterrupt from None
 
 
 def _missing(error: ImportError) -> str:
@@ -205,6 +206,7 @@ def _complain(line: str) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Stop: raise `KeyboardInterrupt`, and again where a library's callback could not pass it on."""
+    _arrived.append(number)
     if ALARM:
         for stop in STOPS:
             signal.signal(stop, lambda *_: None)  # one is enough, and another could disturb what it ends
