@@ -73,7 +73,7 @@ def read_trainings(run: Run, folder: Path) -> dict[int, Trained]:
 
 def read_store(path: Path, wanted_by: str, wanted: set[int]) -> dict[int, Trained]:
     """The trainings of these cells by the recipe, data and seed of that fingerprint."""
-    with tempfile.TemporaryDirectory() as folder, unfinished(folder):
+    with unfinished(folder := tempfile.mkdtemp()):
         try:
             copy = copy_store(path, Path(folder))
             with TrainingStore(copy, must_exist=True) as store:

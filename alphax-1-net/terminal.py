@@ -178,16 +178,13 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
 
 @contextlib.contextmanager
 def _interruptions() -> Iterator[None]:
-    """Raise the interruption itself where a library made another error of it, which may not tell its cause."""
+    """Raise the interruption itself where a library made another error of it, the cause of which may be lost."""
     try:
         yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__cause__
-        if cause is None and not _arrived:
+    except Exception:
+        if not _arrived:
             raise
-        raise cause or KeyboardInterrupt from None
+        raise KeyboardInterrupt from None
 
 
 def _missing(error: ImportError) -> str:

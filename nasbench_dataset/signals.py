@@ -6,18 +6,18 @@ import signal
 from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130  # exit status
-UNFINISHED: set[str] = set()  # files and folders that are removed where the program ends at once
+_UNFINISHED: set[str] = set()  # files and folders that are removed where the program ends at once
 
 
 @contextlib.contextmanager
 def unfinished(path: str) -> Iterator[None]:
     """Remove a file or folder in the end, where it is still there: also if a signal ends the program meanwhile."""
-    UNFINISHED.add(path)
+    _UNFINISHED.add(path)
     try:
         yield
     finally:
         _remove(path)
-        UNFINISHED.discard(path)
+        _UNFINISHED.discard(path)
 
 
 def _remove(path: str) -> None:
@@ -50,7 +50,7 @@ def catch_signals(stop: Callable[[], None] | None = None, last_words: str = "int
     def arrived(signal_number: int, _) -> None:
         nonlocal asked
         if stop is None or asked and signal_number == signal.SIGINT:
-            for path in list(UNFINISHED):
+            for path in list(_UNFINISHED):
                 with contextlib.suppress(OSError):
                     _remove(path)
             with contextlib.suppress(OSError):

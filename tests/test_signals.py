@@ -126,6 +126,26 @@ def test_a_signal_removes_what_is_half_written(number, tmp_path):
     assert content(tmp_path) == {"file": b"old"}
 
 
+READING_A_STORE = """
+import os, sys
+from pathlib import Path
+import saved_trainings
+from nasbench_dataset.signals import catch_signals
+catch_signals()
+saved_trainings.copy_store = lambda path, folder: os.kill(os.getpid(), int(sys.argv[1]))
+saved_trainings.read_store(Path("store"), "", set())
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=names)
+def test_a_signal_removes_the_copy_of_a_store_that_is_read(number, tmp_path):
+    command_line = [sys.executable, "-c", READING_A_STORE, str(int(number))]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    result = subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 CONVERTED = """
 import os, runpy, sys
 number = int(sys.argv.pop())
