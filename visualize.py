@@ -10,18 +10,20 @@ A search that is still running, or was interrupted, can be drawn as well. Every 
 nothing is printed before all are.
 """
 
-import argparse
-import json
+import os
 import sys
-from pathlib import Path
 
-if (here := str(Path(__file__).resolve().parent)) not in sys.path:  # it is not under PYTHONSAFEPATH
+if (here := os.path.dirname(os.path.realpath(__file__))) not in sys.path:  # it is not under PYTHONSAFEPATH
     sys.path.insert(0, here)
 
 from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
     catch_signals()  # the imports below take a while
+
+import argparse
+import json
+from pathlib import Path
 
 from arch_generator import State
 from nasbench_dataset import InputError, command

@@ -13,19 +13,20 @@ Where Python does not look into the current folder for packages (PYTHONSAFEPATH)
 SOURCE DEST`` does the same.
 """
 
-import argparse
-import json
 import os
 import sys
-from pathlib import Path
 
 if not __package__:  # run as a file: ``python nasbench_dataset/convert.py``, which finds the package by itself
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from nasbench_dataset.signals import catch_signals
 
 if __name__ == "__main__":
     catch_signals()  # the imports below take a while
+
+import argparse
+import json
+from pathlib import Path
 
 import numpy as np
 

@@ -10,11 +10,11 @@ MEASUREMENTS_DIR holds two files, see README.md in this folder for their fields.
 scikit-learn; searching the table that it makes does not.
 """
 
+import os
 import sys
-from pathlib import Path
 
 if not __package__:  # run as a file: ``python nasbench_dataset/fit_surrogate.py``, which finds the package by itself
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from nasbench_dataset.signals import catch_signals
 

@@ -40,7 +40,8 @@ def of_the_status(
     """The status is one of the project's, and as the case expects.
 
     A signal may end a command by itself only before the command has shown life, and after all is done, when Python
-    itself does not listen; the second one at any time, and so may one that cannot be caught.
+    itself does not listen; the second one at any time, and so may one that cannot be caught. Where Ctrl-C comes while
+    Python imports what it needs for itself, it ends with status 1.
     """
     if ending.status is None:
         return [ending.stopped]
@@ -48,6 +49,8 @@ def of_the_status(
     if strike is not None and ending.status == -strike.number:
         uncaught = strike.number not in INTERRUPTS or strike.again is not None
         allowed |= {ending.status} if uncaught or ending.struck == "early" or done() else set()
+    if strike is not None and strike.number == signal.SIGINT and ending.struck == "early":
+        allowed |= {1} if "KeyboardInterrupt" in ending.err and not beyond_the_start(ending.err) else set()
     return (
         [] if ending.status in allowed else [f"status {ending.status}, not {sorted(allowed)}: {last_line(ending.err)}"]
     )
@@ -60,21 +63,29 @@ def last_line(text: str) -> str:
 
 
 def of_tracebacks(ending: Ending) -> list[str]:
-    """No traceback. One of an interpreter that was interrupted before it came to our code is not ours."""
+    """No traceback. One of a Python that is interrupted before our code can decide what signals do is not ours."""
     found = [words for words in ("Traceback", "Exception ignored", "Fatal Python error") if words in ending.printed]
-    if not found or ending.struck == "early" and not frames_of_ours(ending.printed):
+    if not found or ending.struck == "early" and not beyond_the_start(ending.printed):
         return []
     return [f"{found[0]}: {last_line(ending.err)}"]
 
 
-def frames_of_ours(text: str) -> list[str]:
-    """The files of the project in a traceback."""
-    files = re.findall(r'File "([^"]+)"', text)
+def beyond_the_start(text: str) -> list[str]:
+    """The places in the project that a traceback names, other than those where nothing decides about signals yet."""
+    places = [(ROOT / file, int(line)) for file, line in re.findall(r'File "([^"]+)", line (\d+)', text)]
     return [
-        file
-        for file in files
-        if (ROOT / file).is_relative_to(ROOT) and not re.search(r"site-packages|lib/python|<", file)
+        f"{path}:{line}"
+        for path, line in places
+        if path.is_relative_to(ROOT) and not re.search(r"site-packages|lib/python|<", str(path)) and line > start(path)
     ]
+
+
+def start(path: Path) -> int:
+    """The last line of a file at which it has not yet decided what signals do."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.relative_to(ROOT).as_posix() in ("nasbench_dataset/__init__.py", "nasbench_dataset/signals.py"):
+        return len(lines)
+    return next((number for number, line in enumerate(lines, 1) if line.startswith("    catch_signals()")), 0)
 
 
 def of_lines(ending: Ending, most: int) -> list[str]:

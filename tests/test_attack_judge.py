@@ -5,10 +5,11 @@ import sys
 from dataclasses import dataclass, replace
 
 import attack
+import attack_judge as judge
 import pytest
 from attack_cases import EITHER, REFUSED, Case, Cases
 from attack_kinds import all_cases
-from attack_launch import Launch, Strike
+from attack_launch import Ending, Launch, Strike
 from attack_world import Command
 
 if not sys.platform.startswith("linux"):
@@ -115,6 +116,25 @@ DEEDS = [
 def test_a_deed_is_caught(cases, command, deed, words, more):
     reasons, _ = cases.reasons(case_of(command, deed, exact=True, **more))
     assert any(words in reason for reason in reasons), reasons
+
+
+STARTS = [  # a signal, whether before it shows life, what is said against an end with a traceback of this place
+    (signal.SIGINT, "early", '"<frozen runpy>", line 15', []),
+    (signal.SIGINT, "early", '"{root}/nasbench_dataset/signals.py", line 5', []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line 19', []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line 24', ["status", "Traceback"]),
+    (signal.SIGINT, "early", '"{root}/nasbench_dataset/table.py", line 5', ["status", "Traceback"]),
+    (signal.SIGINT, "late", '"{root}/compare.py", line 19', ["status", "Traceback"]),
+    (signal.SIGTERM, "early", '"{root}/compare.py", line 19', ["status"]),
+]
+
+
+@pytest.mark.parametrize("number, struck, place, words", STARTS)
+def test_an_interrupt_may_show_only_before_it_can_be_heard(number, struck, place, words):
+    text = f"Traceback (most recent call last):\n  File {place.format(root=judge.ROOT)}\nKeyboardInterrupt\n"
+    ending = Ending(1, "", text, 0.1, 10, None, struck)
+    reasons = judge.of_the_status(ending, {130}, Strike(number, 0.1), lambda: False) + judge.of_tracebacks(ending)
+    assert [reason.split()[0].strip(":") for reason in reasons] == words
 
 
 def test_alphax_1_tells_by_its_status_that_nobody_could_read_it():

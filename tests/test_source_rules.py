@@ -56,6 +56,24 @@ def test_imports_run_one_way():
     assert graph["nasbench_dataset.cells"] == set() and "MCTS" not in set().union(*(graph[m] for m in order[:9]))
 
 
+def until_signals_are_caught(path: Path) -> set[str] | None:
+    """What a command imports before it decides what signals do; None if it never does."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if ast.unparse(node).startswith("if __name__ == '__main__':\n    catch_signals()"):
+            return found
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.name for alias in node.names}
+    return None
+
+
+def test_nothing_that_takes_a_while_is_imported_before_signals_are_caught():
+    before = {name(path): until_signals_are_caught(path) for path in PRODUCT}
+    before = {script: modules for script, modules in before.items() if modules is not None}
+    assert {"MCTS.py", "MCTS_metaDNN.py", "compare.py", "nasbench_dataset/convert.py"} <= set(before)
+    assert [script for script, modules in before.items() if not modules <= {"os", "sys", "catch_signals"}] == []
+
+
 def test_the_layout_says_what_every_file_at_the_top_is_for():
     layout = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
     assert [name(path) for path in TOP if f"[{name(path)}]" not in layout] == []
