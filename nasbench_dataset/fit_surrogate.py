@@ -47,8 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.evaluate and options.held_out >= measured.in_sample.sum():
         raise InputError(f"--held-out {options.held_out}: the sample has only {measured.in_sample.sum():,} cells")
     table.check_destination(options.out)  # before the fit, which takes minutes
-    prediction = predictions.predict(measured, options.seed, options.trees)
-    of_trainings = predictions.predict_trainings(trainings, options.seed, options.trees)
+    prediction, of_trainings = predictions.predict(measured, trainings, options.seed, options.trees)
     predictions.say("looking for neighbours")
     pairs = neighbours.neighbour_pairs()
     field = ResidualField(pairs)

@@ -36,6 +36,10 @@ def unstretch(value: np.ndarray) -> np.ndarray:
     return 1 - np.exp(-value)
 
 
+def _as_it_is(value: np.ndarray) -> np.ndarray:
+    return value
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Validation accuracies by the fitted models.
@@ -52,8 +56,17 @@ class Prediction:
     unseen: np.ndarray
 
 
-def predict(measured: Measured, seed: int, trees: int = TREES) -> Prediction:
+def predict(
+    measured: Measured, trainings: Trainings | None, seed: int, trees: int = TREES
+) -> tuple[Prediction, dict[str, Prediction]]:
     """Fit one model for each fold of the measured cells; failed trainings are left out of the fit.
+
+    Returns
+    -------
+    Prediction
+        Of ``measured.valid``.
+    dict of str to Prediction
+        Of each column of ``trainings``, in the form that ``stretched`` gives.
 
     Raises
     ------
@@ -61,7 +74,11 @@ def predict(measured: Measured, seed: int, trees: int = TREES) -> Prediction:
         If scikit-learn is not installed.
     """
     models, unseen = _models_of(measured, seed, trees)
-    return Prediction(_means_everywhere([models], unstretch)[0], unseen)
+    others = _models_of_trainings(trainings, seed, trees) if trainings else {}
+    groups = [(models, unstretch), *((fitted, _as_it_is) for fitted, _ in others.values())]
+    first, *rest = _means_everywhere(groups)
+    of_trainings = {name: Prediction(means, unseen) for (name, (_, unseen)), means in zip(others.items(), rest)}
+    return Prediction(first, unseen), of_trainings
 
 
 def predict_unseen(measured: Measured, seed: int, trees: int = TREES) -> np.ndarray:
@@ -76,15 +93,11 @@ def _models_of(measured: Measured, seed: int, trees: int) -> tuple[list, np.ndar
     return models, unstretch(unseen)
 
 
-def predict_trainings(trainings: Trainings, seed: int, trees: int = TREES) -> dict[str, Prediction]:
-    """The same for each column of ``trainings``, in the form that ``stretched`` gives."""
+def _models_of_trainings(trainings: Trainings, seed: int, trees: int) -> dict[str, tuple[list, np.ndarray]]:
     fold = np.random.default_rng(seed).permutation(len(trainings.index)) % OTHER_FOLDS
     fit = _Fit(features.matrix(trainings.index), fold, seed * OTHER_FOLDS, max(1, round(OTHER_TREES * trees)))
     everything = np.ones(len(trainings.index), bool)
-    fits = [fit.models(stretched(name, column), everything) for name, column in trainings.columns.items()]
-    everywhere = _means_everywhere([models for models, _ in fits], lambda value: value)
-    predictions = (Prediction(means, unseen) for means, (_, unseen) in zip(everywhere, fits))
-    return dict(zip(trainings.columns, predictions))
+    return {name: fit.models(stretched(name, column), everything) for name, column in trainings.columns.items()}
 
 
 def stretched(name: str, column: np.ndarray) -> np.ndarray:
@@ -123,15 +136,17 @@ def _scikit_learn() -> tuple:
     return HistGradientBoostingRegressor, threadpool_limits
 
 
-def _means_everywhere(groups: list[list], form: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-    """For all cells, the mean of what the models of each group predict, each in the form asked for."""
+def _means_everywhere(groups: list[tuple[list, Callable[[np.ndarray], np.ndarray]]]) -> list[np.ndarray]:
+    """For all cells, the mean of what the models of each group predict, each in the form that the group names."""
     say("predicting all cells")
     _, threadpool_limits = _scikit_learn()
     found: list[list[np.ndarray]] = []
     with threadpool_limits(1):
         for chunk in np.array_split(np.arange(cells.cell_count()), cells.cell_count() // CHUNK):
             matrix = features.matrix(chunk).astype(np.float64)  # once, or each model does it
-            found.append([np.mean([form(model.predict(matrix)) for model in models], axis=0) for models in groups])
+            found.append(
+                [np.mean([form(model.predict(matrix)) for model in models], axis=0) for models, form in groups]
+            )
     return [np.concatenate(parts) for parts in zip(*found)]
 
 

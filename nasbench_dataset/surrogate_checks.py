@@ -122,7 +122,7 @@ def report_held_out(
     out = np.random.default_rng(seed).choice(candidates, size=held_out, replace=False)
     rest, truth = measured.part(np.setdiff1d(np.arange(len(measured.index)), out)), measured.part(out)
     trainings = trainings.without(truth.index)
-    found = predictions.predict(rest, seed, trees)
+    found, _ = predictions.predict(rest, None, seed, trees)
     simple = {name: predictions.Prediction(np.zeros(cells.cell_count()), np.zeros(len(column)))
               for name, column in trainings.columns.items()}  # they do not matter here
     fit = surrogate.fit(rest, found, trainings, simple, field)
