@@ -9,19 +9,21 @@ quite of this family is refused.
 Writes AlphaX_1.weights.h5 and AlphaX_1.json beside the file, or into the folder --out.
 """
 
+import os
+import sys
+
+if __name__ == "__main__":  # as a module once more, so that what befalls the imports below is reported
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there under PYTHONSAFEPATH
+    from terminal import start
+
+    start("convert")
+
 import argparse
 import reprlib
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
-    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
-    from terminal import start
-
-    start("convert")
 
 import numpy as np
 

@@ -6,17 +6,19 @@ converted first). Otherwise it tests the small network that comes with the proje
 digits.
 """
 
-import argparse
+import os
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
 
-if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
-    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
+if __name__ == "__main__":  # as a module once more, so that what befalls the imports below is reported
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there under PYTHONSAFEPATH
     from terminal import start
 
     start("model_test")
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from backend import keras
 from convert import convert, outputs

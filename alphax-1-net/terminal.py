@@ -120,18 +120,17 @@ def start(module: str) -> NoReturn:
 
     The module is imported here, so that what goes wrong meanwhile is reported like all else.
     """
-    _open_streams()
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # they are by libraries for programmers
-    for number in STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
-    if ALARM:
-        signal.signal(ALARM, _interrupt)
-    sys.unraisablehook = _ignored
+
+    def command(arguments: Sequence[str]) -> None:
+        _catch_signals()
+        _open_streams()
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # they are by libraries for programmers
+        importlib.import_module(module).main(arguments)
+
     status = INTERRUPTED
     with contextlib.suppress(KeyboardInterrupt):  # the alarm, just before it is switched off
-        status = run(lambda arguments: importlib.import_module(module).main(arguments))
+        status = run(command)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # `run` has told
             stream.flush()
@@ -199,6 +198,15 @@ def _missing(error: ImportError) -> str:
 def _complain(line: str) -> None:
     with contextlib.suppress(OSError):  # where stderr cannot be written to, the status has to do
         print(printable(line), file=sys.stderr, flush=True)
+
+
+def _catch_signals() -> None:
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
+    if ALARM:
+        signal.signal(ALARM, _interrupt)
+    sys.unraisablehook = _ignored
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -11,23 +11,25 @@ epoch. All randomness of a step comes from the seed, the epoch and the step, so 
 killed and resumed ends with the very weights of one that was not (on the same machine).
 """
 
+import os
+import sys
+
+if __name__ == "__main__":  # as a module once more, so that what befalls the imports below is reported
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there under PYTHONSAFEPATH
+    from terminal import start
+
+    start("train")
+
 import argparse
 import contextlib
 import json
 import math
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":  # as a module once more, so that errors of the imports below are reported, too
-    sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under PYTHONSAFEPATH
-    from terminal import start
-
-    start("train")
 
 import numpy as np
 from tqdm import tqdm

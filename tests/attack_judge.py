@@ -27,6 +27,8 @@ STATUSES = {0, 2, 130}
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LARGE = 8_000_000  # bytes; larger files are told by size and time instead of their content
 TEMPORARY = re.compile(r"^\..+\..{8}$|^\.part-|\.new$")  # of write_atomically, of replacing, of a save
+NOT_OURS = re.compile("site-packages|lib/python|<")  # in the name of a file in a traceback
+DECIDES = re.compile(r"    (catch_signals\(\)|start\()")  # the line of a command that decides what signals do
 NOTHING = hashlib.sha256().hexdigest()  # the fingerprint of an empty file
 SCRIPT = "<script>alert(1)"  # part of every hostile text
 
@@ -50,7 +52,7 @@ def of_the_status(
         uncaught = strike.number not in INTERRUPTS or strike.again is not None
         allowed |= {ending.status} if uncaught or ending.struck == "early" or done() else set()
     if strike is not None and strike.number == signal.SIGINT and ending.struck == "early":
-        allowed |= {1} if "KeyboardInterrupt" in ending.err and not beyond_the_start(ending.err) else set()
+        allowed |= {1} if "KeyboardInterrupt" in ending.err and not had_begun(ending.err) else set()
     return (
         [] if ending.status in allowed else [f"status {ending.status}, not {sorted(allowed)}: {last_line(ending.err)}"]
     )
@@ -65,27 +67,20 @@ def last_line(text: str) -> str:
 def of_tracebacks(ending: Ending) -> list[str]:
     """No traceback. One of a Python that is interrupted before our code can decide what signals do is not ours."""
     found = [words for words in ("Traceback", "Exception ignored", "Fatal Python error") if words in ending.printed]
-    if not found or ending.struck == "early" and not beyond_the_start(ending.printed):
+    if not found or ending.struck == "early" and not had_begun(ending.printed):
         return []
     return [f"{found[0]}: {last_line(ending.err)}"]
 
 
-def beyond_the_start(text: str) -> list[str]:
-    """The places in the project that a traceback names, other than those where nothing decides about signals yet."""
+def had_begun(text: str) -> bool:
+    """Whether a traceback comes from where the command had decided what signals do, or later."""
     places = [(ROOT / file, int(line)) for file, line in re.findall(r'File "([^"]+)", line (\d+)', text)]
-    return [
-        f"{path}:{line}"
-        for path, line in places
-        if path.is_relative_to(ROOT) and not re.search(r"site-packages|lib/python|<", str(path)) and line > start(path)
-    ]
-
-
-def start(path: Path) -> int:
-    """The last line of a file at which it has not yet decided what signals do."""
+    ours = [(path, line) for path, line in places if path.is_relative_to(ROOT) and not NOT_OURS.search(str(path))]
+    if not ours or ours[0][0] == ROOT / "nasbench_dataset" / "__init__.py":  # which Python imports before the command
+        return False
+    path, line = ours[0]  # the command itself
     lines = path.read_text(encoding="utf-8").splitlines()
-    if path.relative_to(ROOT).as_posix() in ("nasbench_dataset/__init__.py", "nasbench_dataset/signals.py"):
-        return len(lines)
-    return next((number for number, line in enumerate(lines, 1) if line.startswith("    catch_signals()")), 0)
+    return line >= next((number for number, line in enumerate(lines, 1) if DECIDES.match(line)), 0)
 
 
 def of_lines(ending: Ending, most: int) -> list[str]:

@@ -120,7 +120,10 @@ def test_a_deed_is_caught(cases, command, deed, words, more):
 
 STARTS = [  # a signal, whether before it shows life, what is said against an end with a traceback of this place
     (signal.SIGINT, "early", '"<frozen runpy>", line 15', []),
-    (signal.SIGINT, "early", '"{root}/nasbench_dataset/signals.py", line 5', []),
+    (signal.SIGINT, "early", '"{root}/nasbench_dataset/__init__.py", line 6', []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line 19\n  File "{root}/nasbench_dataset/signals.py", line 5', []),
+    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line 20', []),
+    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line 40', ["status", "Traceback"]),
     (signal.SIGINT, "early", '"{root}/compare.py", line 19', []),
     (signal.SIGINT, "early", '"{root}/compare.py", line 24', ["status", "Traceback"]),
     (signal.SIGINT, "early", '"{root}/nasbench_dataset/table.py", line 5', ["status", "Traceback"]),

@@ -1,6 +1,7 @@
 """How the code reads: sizes of files, functions and lines, and imports that run one way."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def until_signals_are_caught(path: Path) -> set[str] | None:
     """What a command imports before it decides what signals do; None if it never does."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if ast.unparse(node).startswith("if __name__ == '__main__':\n    catch_signals()"):
+        if re.match(r"if __name__ == '__main__':\n.*?(catch_signals\(\)|start\()", ast.unparse(node), re.DOTALL):
             return found
         if isinstance(node, ast.Import | ast.ImportFrom):
             found |= {alias.name for alias in node.names}
@@ -70,7 +71,7 @@ def until_signals_are_caught(path: Path) -> set[str] | None:
 def test_nothing_that_takes_a_while_is_imported_before_signals_are_caught():
     before = {name(path): until_signals_are_caught(path) for path in PRODUCT}
     before = {script: modules for script, modules in before.items() if modules is not None}
-    assert {"MCTS.py", "MCTS_metaDNN.py", "compare.py", "nasbench_dataset/convert.py"} <= set(before)
+    assert {"MCTS.py", "nasbench_dataset/convert.py", "alphax-1-net/convert.py"} <= set(before) and len(before) == 10
     assert [script for script, modules in before.items() if not modules <= {"os", "sys", "catch_signals"}] == []
 
 
