@@ -141,8 +141,8 @@ def test_an_interrupt_may_show_only_before_it_can_be_heard(number, struck, place
 
 
 def test_alphax_1_tells_by_its_status_that_nobody_could_read_it():
-    expected = {case.name: case.expected for case in all_cases(1, 0, options=False) if "streams: stdout closed" in case.name}
-    told = {name.split(" |")[0] for name, statuses in expected.items() if statuses == REFUSED}
+    closed = [case for case in all_cases(1, 0, options=False) if "streams: stdout closed" in case.name]
+    told = {case.command.name for case in closed if case.expected == REFUSED}
     assert told == {"model_test.py", "train.py", "train.py --resume", "convert.py"}
 
 
