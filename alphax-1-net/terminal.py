@@ -122,11 +122,13 @@ def start(module: str) -> NoReturn:
     """
 
     def command(arguments: Sequence[str]) -> None:
-        _catch_signals()
         _open_streams()
+        _catch_signals(_end_at_once)  # an exception would abort libraries that are being imported
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # they are by libraries for programmers
-        importlib.import_module(module).main(arguments)
+        main = importlib.import_module(module).main
+        _catch_signals(_interrupt)
+        main(arguments)
 
     status = INTERRUPTED
     with contextlib.suppress(KeyboardInterrupt):  # the alarm, just before it is switched off
@@ -200,13 +202,20 @@ def _complain(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
 
 
-def _catch_signals() -> None:
+def _catch_signals(handler: Callable[[int, FrameType | None], NoReturn]) -> None:
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+            signal.signal(number, handler)
     if ALARM:
-        signal.signal(ALARM, _interrupt)
+        signal.signal(ALARM, handler)
     sys.unraisablehook = _ignored
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop where nothing is begun yet."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

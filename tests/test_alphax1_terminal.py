@@ -81,6 +81,15 @@ def test_signal_interrupts_in_one_line(small, name):
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_while_a_library_is_imported_interrupts_in_one_line(tmp_path, name):
+    """Some of them, in C++, abort at an exception."""
+    library = f"try:\n    os.kill(os.getpid(), signal.{name})\nexcept BaseException:\n    os.abort()\n"
+    (tmp_path / "small.py").write_text(f"import os, signal\n{library}def main(arguments): pass\n")
+    done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("raised", ["RuntimeError('__set_name__') from error", "ImportError('?') from None"])
 def test_signal_of_which_a_library_made_another_error_interrupts(small, raised):
     """As Python 3.11 does where a class is made, and NumPy where its C part is imported, which drops the cause."""
