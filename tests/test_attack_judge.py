@@ -3,6 +3,7 @@
 import signal
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import attack
 import attack_judge as judge
@@ -118,23 +119,29 @@ def test_a_deed_is_caught(cases, command, deed, words, more):
     assert any(words in reason for reason in reasons), reasons
 
 
-STARTS = [  # a signal, whether before it shows life, what is said against an end with a traceback of this place
-    (signal.SIGINT, "early", '"<frozen runpy>", line 15', []),
-    (signal.SIGINT, "early", '"{root}/nasbench_dataset/__init__.py", line 6', []),
-    (signal.SIGINT, "early", '"{root}/compare.py", line 19\n  File "{root}/nasbench_dataset/signals.py", line 5', []),
-    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line 20', []),
-    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line 40', ["status", "Traceback"]),
-    (signal.SIGINT, "early", '"{root}/compare.py", line 19', []),
-    (signal.SIGINT, "early", '"{root}/compare.py", line 24', ["status", "Traceback"]),
-    (signal.SIGINT, "early", '"{root}/nasbench_dataset/table.py", line 5', ["status", "Traceback"]),
-    (signal.SIGINT, "late", '"{root}/compare.py", line 19', ["status", "Traceback"]),
-    (signal.SIGTERM, "early", '"{root}/compare.py", line 19', ["status"]),
+IMPORTS, SIGNALS = "from nasbench_dataset.signals", '\n  File "{root}/nasbench_dataset/signals.py", line 5'
+STARTS = [  # a signal, whether before it shows life, file and line of a traceback, what is said against that end
+    (signal.SIGINT, "early", '"<frozen runpy>", line 15', "", []),
+    (signal.SIGINT, "early", '"{root}/nasbench_dataset/__init__.py", line 6', "", []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line {line}', IMPORTS, []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line {line}' + SIGNALS, IMPORTS, []),
+    (signal.SIGINT, "early", '"{root}/compare.py", line {line}', "import argparse", ["status", "Traceback"]),
+    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line {line}', "    from terminal", []),
+    (signal.SIGINT, "early", '"{root}/alphax-1-net/train.py", line {line}', "import argparse", ["status", "Traceback"]),
+    (signal.SIGINT, "early", '"{root}/nasbench_dataset/table.py", line {line}', "import ", ["status", "Traceback"]),
+    (signal.SIGINT, "late", '"{root}/compare.py", line {line}', IMPORTS, ["status", "Traceback"]),
+    (signal.SIGTERM, "early", '"{root}/compare.py", line {line}', IMPORTS, ["status"]),
 ]
 
 
-@pytest.mark.parametrize("number, struck, place, words", STARTS)
-def test_an_interrupt_may_show_only_before_it_can_be_heard(number, struck, place, words):
-    text = f"Traceback (most recent call last):\n  File {place.format(root=judge.ROOT)}\nKeyboardInterrupt\n"
+@pytest.mark.parametrize("number, struck, place, code, words", STARTS)
+def test_an_interrupt_may_show_only_before_it_can_be_heard(number, struck, place, code, words):
+    line = 0
+    if code:
+        lines = Path(place.format(root=judge.ROOT, line=0).split('"')[1]).read_text().splitlines()
+        line = 1 + next(i for i, text in enumerate(lines) if text.startswith(code))
+    place = place.format(root=judge.ROOT, line=line)
+    text = f"Traceback (most recent call last):\n  File {place}\nKeyboardInterrupt\n"
     ending = Ending(1, "", text, 0.1, 10, None, struck)
     reasons = judge.of_the_status(ending, {130}, Strike(number, 0.1), lambda: False) + judge.of_tracebacks(ending)
     assert [reason.split()[0].strip(":") for reason in reasons] == words
