@@ -14,6 +14,7 @@ except ImportError:  # Windows: nothing keeps two trainings apart there
     fcntl = None
 
 LARGEST_FILE = 2**30  # bytes of a file of weights; AlphaX-1 has a few million weights of 4 bytes
+_unfinished: set[Path] = set()  # files that are being written
 
 
 class Problem(Exception):
@@ -72,6 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # Keras looks at the end of a file's name, so that stays.
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    _unfinished.add(part)
     try:
         if path.is_dir():  # which would only show at the end
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -84,8 +86,19 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise Problem(f"cannot write {path} ({reason(error)}); make room or name another folder") from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        _remove(part)
+        _unfinished.discard(part)
+
+
+def remove_unfinished() -> None:
+    """Remove what `replacing` is writing; for a process that ends at once."""
+    for part in list(_unfinished):
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 0: done; 2: wrong arguments, unusable input, or output that cannot be printed; 130: interrupted by
 Ctrl-C, SIGTERM or SIGHUP (the terminal was closed). The last two with one line on stderr.
+
+A signal ends a command at once and raises no exception: one could get lost in a library's callback,
+a library could make another of it, and some abort at one while they are imported.
 """
 
 import argparse
@@ -12,23 +15,21 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from files import Problem, reason
+from files import Problem, reason, remove_unfinished
 
 LONGEST_LINE = 1000  # characters
 LONGEST_NUMBER = 30  # digits
 WRONG, INTERRUPTED = 2, 130
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-ALARM = getattr(signal, "SIGALRM", None)  # Windows has none
 OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|OOM|allocate memory")  # as the backends put it
-AGAIN_SECONDS = 0.5  # from an interruption to the next try, if need be
-_arrived: list[int] = []  # the signals that asked it to end
 PACKAGES = {"sklearn": "scikit-learn"}  # what to install, where it is not called as the module
+_last_words: Callable[[], str] = lambda: "interrupted"  # makes what stderr gets if a signal ends the program
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,20 +124,16 @@ def start(module: str) -> NoReturn:
 
     def command(arguments: Sequence[str]) -> None:
         _open_streams()
-        _catch_signals(_end_at_once)  # an exception would abort libraries that are being imported
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # they are by libraries for programmers
-        main = importlib.import_module(module).main
-        _catch_signals(_interrupt)
-        main(arguments)
+        importlib.import_module(module).main(arguments)
 
-    status = INTERRUPTED
-    with contextlib.suppress(KeyboardInterrupt):  # the alarm, just before it is switched off
-        status = run(command)
+    _end_at_signals()
+    status = run(command)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # `run` has told
             stream.flush()
-    # At once: nothing is left to be done, and a signal while libraries clean up would change the status.
+    # At once: nothing is left to be done.
     os._exit(status)
 
 
@@ -154,15 +151,10 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
         The exit status.
     """
     try:
-        with contextlib.suppress(SystemExit), _interruptions():  # of --help
+        with contextlib.suppress(SystemExit):  # of --help
             main(sys.argv[1:])
         say(last=True)  # what argparse printed may still wait for the end
         return 0
-    except KeyboardInterrupt as interrupt:
-        if ALARM:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        _complain(": ".join(["interrupted", *map(str, interrupt.args)]))
-        return INTERRUPTED
     except (Problem, Unprinted) as error:
         message = str(error)
     except ImportError as error:
@@ -175,17 +167,6 @@ def run(main: Callable[[Sequence[str]], None]) -> int:
         message = f"there is not enough memory ({reason(error)}); take a smaller batch or network"
     _complain(f"{Path(sys.argv[0]).name}: {message}")
     return WRONG
-
-
-@contextlib.contextmanager
-def _interruptions() -> Iterator[None]:
-    """Raise the interruption itself where a library made another error of it, the cause of which may be lost."""
-    try:
-        yield
-    except Exception:
-        if not _arrived:
-            raise
-        raise KeyboardInterrupt from None
 
 
 def _missing(error: ImportError) -> str:
@@ -202,36 +183,28 @@ def _complain(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
 
 
-def _catch_signals(handler: Callable[[int, FrameType | None], NoReturn]) -> None:
+def set_last_words(words: Callable[[], str]) -> None:
+    """Have stderr get the line that `words` makes if a signal ends the program from now on."""
+    global _last_words
+    _last_words = words
+
+
+def _end_at_signals() -> None:
+    """Let Ctrl-C, SIGTERM and SIGHUP end the program at once from now on, and remove unfinished files.
+
+    A signal that is ignored already stays so, as under nohup.
+    """
     for number in STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, handler)
-    if ALARM:
-        signal.signal(ALARM, handler)
-    sys.unraisablehook = _ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Stop where nothing is begun yet."""
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    remove_unfinished()
     with contextlib.suppress(OSError):
-        os.write(2, b"interrupted\n")
+        beside_a_bar = "\n" if os.isatty(2) else ""
+        os.write(2, f"{beside_a_bar}{_last_words()}\n".encode())
     os._exit(INTERRUPTED)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Stop: raise `KeyboardInterrupt`, and again where a library's callback could not pass it on."""
-    _arrived.append(number)
-    if ALARM:
-        for stop in STOPS:
-            signal.signal(stop, lambda *_: None)  # one is enough, and another could disturb what it ends
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
-    raise KeyboardInterrupt
-
-
-def _ignored(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Be silent of an interruption that was not passed on: it comes again."""
-    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
 
 
 def _open_streams() -> None:

@@ -51,7 +51,7 @@ from model import (
     write_description,
 )
 from recipe import Recipe, add_options, option
-from terminal import Parser, Screen, Unprinted, filled_path, say
+from terminal import Parser, Screen, Unprinted, filled_path, say, set_last_words
 
 OUT = Path("results", "alphax-1-net")  # below the folder one is in
 # What a random stream is for; numbers from 1, since a trailing 0 does not change a seed sequence.
@@ -339,16 +339,13 @@ def _train(training: Training, resume: bool) -> None:
         training.restore()
     else:
         training.save()  # a folder that cannot be written to shows now, not after an epoch
-    try:
-        with contextlib.suppress(Unprinted):
-            say(
-                f"Seed {training.recipe.seed}; {len(training.train_data.labels)} images to train on,"
-                f" {len(training.held_out.labels)} held out; {len(training.history)} epochs done"
-            )
-        training.run()
-    except KeyboardInterrupt:
-        done = f"{training.saved_epochs} epochs are done; go on with --resume"
-        raise KeyboardInterrupt(done) from None
+    set_last_words(lambda: f"interrupted: {training.saved_epochs} epochs are done; go on with --resume")
+    with contextlib.suppress(Unprinted):
+        say(
+            f"Seed {training.recipe.seed}; {len(training.train_data.labels)} images to train on,"
+            f" {len(training.held_out.labels)} held out; {len(training.history)} epochs done"
+        )
+    training.run()
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:

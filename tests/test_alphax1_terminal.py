@@ -90,18 +90,28 @@ def test_signal_while_a_library_is_imported_interrupts_in_one_line(tmp_path, nam
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
-@pytest.mark.parametrize("raised", ["RuntimeError('__set_name__') from error", "ImportError('?') from None"])
-def test_signal_of_which_a_library_made_another_error_interrupts(small, raised):
-    """As Python 3.11 does where a class is made, and NumPy where its C part is imported, which drops the cause."""
-    done = small("try:", "    os.kill(os.getpid(), signal.SIGTERM)", "except KeyboardInterrupt as error:",
-                 f"    raise {raised}")
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
-
-
-def test_signal_that_a_library_swallowed_comes_again(small):
-    lines = ["class Swallows:", "    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)", "Swallows()"]
-    done = small(*lines, "time.sleep(20)", "say('was not stopped')")
+def test_signal_ends_even_where_a_library_swallows_exceptions(small):
+    lines = ["class Swallows:", "    def __del__(self):", "        try: os.kill(os.getpid(), signal.SIGTERM)",
+             "        except BaseException: pass", "Swallows()"]
+    done = small(*lines, "say('was not stopped')")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_signal_removes_what_is_being_written_and_keeps_what_was_there(small, tmp_path):
+    (tmp_path / "kept").write_text("before")
+    lines = ["import files, pathlib", "with files.replacing(pathlib.Path('kept')) as part:",
+             "    part.write_text('half')", "    assert len(os.listdir()) == 3 + os.path.exists('__pycache__')",
+             "    os.kill(os.getpid(), signal.SIGTERM)"]
+    done = small(*lines)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert (tmp_path / "kept").read_text() == "before" and not list(tmp_path.glob(".part-*"))
+
+
+def test_last_words_are_those_of_the_moment_and_have_a_line_of_their_own(small):
+    lines = ["import terminal", "done = 1", "terminal.set_last_words(lambda: f'{done} done')", "done = 2"]
+    assert small(*lines, "os.kill(os.getpid(), signal.SIGTERM)").stderr == "2 done\n"
+    pretended = ["os.isatty = lambda number: True", "Screen().write('a bar')"]  # that stderr is a terminal
+    assert small(*lines, *pretended, "os.kill(os.getpid(), signal.SIGTERM)").stderr == "a bar\n2 done\n"
 
 
 def test_hangup_is_ignored_under_nohup(small):
