@@ -110,8 +110,8 @@ def test_signal_removes_what_is_being_written_and_keeps_what_was_there(small, tm
 def test_last_words_are_those_of_the_moment_and_have_a_line_of_their_own(small):
     lines = ["import terminal", "done = 1", "terminal.set_last_words(lambda: f'{done} done')", "done = 2"]
     assert small(*lines, "os.kill(os.getpid(), signal.SIGTERM)").stderr == "2 done\n"
-    pretended = ["os.isatty = lambda number: True", "Screen().write('a bar')"]  # that stderr is a terminal
-    assert small(*lines, *pretended, "os.kill(os.getpid(), signal.SIGTERM)").stderr == "a bar\n2 done\n"
+    lines += ["os.isatty = lambda number: True", "Screen().write('a bar')", "Screen().flush()"]  # as on a terminal
+    assert small(*lines, "os.kill(os.getpid(), signal.SIGTERM)").stderr == "a bar\n2 done\n"
 
 
 def test_hangup_is_ignored_under_nohup(small):
