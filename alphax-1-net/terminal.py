@@ -133,7 +133,7 @@ def start(module: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # `run` has told
             stream.flush()
-    # At once: nothing is left to be done.
+    # At once: nothing is left to be done, and a signal while libraries clean up would change the status.
     os._exit(status)
 
 

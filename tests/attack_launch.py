@@ -14,7 +14,6 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BUFFERED = {"PYTHONUNBUFFERED": None}  # as a user has it; without a buffer nothing can get lost in one
 MARK = "ATTACK_CASE"  # the environment variable by which the processes of a case are known
 MOST_MEMORY = 4_000  # MB of resident memory at which a command is stopped, for the machine's sake
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]  # root minds permissions then
@@ -216,7 +215,8 @@ def run(
         Seconds that its other processes have to end after it.
     """
     mark = uuid.uuid4().hex
-    environment = {**os.environ, **BUFFERED, "TMPDIR": str(place / "tmp"), **launch.environment, MARK: mark}
+    own = {"TMPDIR": str(place / "tmp"), "PYTHONUNBUFFERED": None}  # without buffers nothing could get lost in one
+    environment = {**os.environ, **own, **launch.environment, MARK: mark}
     environment = {name: value for name, value in environment.items() if value is not None}
     streams = Streams(launch.streams, place / "logs")
     before = listing(place / "out")

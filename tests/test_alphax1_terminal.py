@@ -100,8 +100,7 @@ def test_signal_ends_even_where_a_library_swallows_exceptions(small):
 def test_signal_removes_what_is_being_written_and_keeps_what_was_there(small, tmp_path):
     (tmp_path / "kept").write_text("before")
     lines = ["import files, pathlib", "with files.replacing(pathlib.Path('kept')) as part:",
-             "    part.write_text('half')", "    assert len(os.listdir()) == 3 + os.path.exists('__pycache__')",
-             "    os.kill(os.getpid(), signal.SIGTERM)"]
+             "    part.write_text('half')", "    os.kill(os.getpid(), signal.SIGTERM)"]
     done = small(*lines)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert (tmp_path / "kept").read_text() == "before" and not list(tmp_path.glob(".part-*"))
