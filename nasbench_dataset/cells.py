@@ -184,21 +184,29 @@ def smallest_relabelling(vertices: int, edges: int) -> tuple[int, tuple[tuple[in
 
 def prune(operations: Operations, edges: int) -> tuple[Operations, int] | None:
     """Without the vertices that lie on no way from input to output; None if there is no such way."""
-    vertices = len(operations) + 2
-    pairs = [(x, y) for e, (x, y) in enumerate(edge_pairs(vertices)) if edges >> e & 1]
-    forward, backward = {0}, {vertices - 1}
-    for x, y in pairs:  # in the order of y, so that x is known before y is asked for
-        if x in forward:
-            forward.add(y)
-    for x, y in sorted(pairs, reverse=True):  # in falling order of x, likewise
-        if y in backward:
-            backward.add(x)
-    kept = sorted(forward & backward)
-    if vertices - 1 not in forward:
+    pruned = _pruned_graph(len(operations) + 2, edges)
+    if pruned is None:
         return None
-    place = {old: new for new, old in enumerate(kept)}
-    pruned = sum(edge_bit(place[x], place[y]) for x, y in pairs if x in place and y in place)
-    return tuple(operations[x - 1] for x in kept[1:-1]), pruned
+    kept, edges = pruned
+    return tuple([operations[i] for i in kept]), edges
+
+
+@lru_cache(maxsize=1 << 16)  # all edge sets of up to 6 vertices
+def _pruned_graph(vertices: int, edges: int) -> tuple[tuple[int, ...], int] | None:
+    """The vertices in between that are kept, as indices into operations, and the edges that are left."""
+    sources = [edges >> y * (y - 1) // 2 & (1 << y) - 1 for y in range(vertices)]  # bit x: there is an edge x -> y
+    forward, backward = 1, 1 << vertices - 1
+    for y in range(1, vertices):
+        if sources[y] & forward:
+            forward |= 1 << y
+    for y in range(vertices - 1, 0, -1):
+        if backward >> y & 1:
+            backward |= sources[y]
+    if not forward >> vertices - 1:
+        return None
+    kept = [vertex for vertex in range(vertices) if (forward & backward) >> vertex & 1]
+    left = [edge_bit(x, y) for y, old in enumerate(kept) for x in range(y) if sources[old] >> kept[x] & 1]
+    return tuple([vertex - 1 for vertex in kept[1:-1]]), sum(left)
 
 
 @lru_cache(maxsize=1 << 16)  # a search asks for the same cell several times in a row

@@ -144,7 +144,7 @@ def test_damaged_checkpoint_is_read_or_refused_in_one_line(tmp_path_factory, dat
         assert isinstance(content["history"], list) and np.isfinite(found[0]).all()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_wrong_values_in_a_checkpoint_are_refused_or_as_good(saved, tmp_path_factory, data):
     out = tmp_path_factory.getbasetemp() / "altered"

@@ -115,14 +115,14 @@ def test_damage_on_the_disk_is_refused_and_left_alone(folder, new, saved, data):
         path.unlink()  # else the next save would take it for a file that is still to be tidied up
 
 
-@settings(quickly, max_examples=80)
+@settings(quickly, max_examples=40)
 @given(data=st.data(), field=st.sampled_from(FIELDS))
 def test_wrong_values_in_search_behind_a_right_seal(folder, new, saved, data, field):
     main, files = saved
     refused_or_as_good(folder, new, {**main, field: altered(data, main[field])}, files)
 
 
-@settings(quickly, max_examples=80)
+@settings(quickly, max_examples=40)
 @given(data=st.data(), name=st.sampled_from(FILES[1:4]))
 def test_wrong_values_in_the_tree_behind_a_right_seal(folder, new, saved, data, name):
     main, files = saved

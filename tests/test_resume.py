@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT as PROJECT
 from conftest import EMBEDDED_TABLE, assert_refused, assert_refused_here, run, run_here
 from damage import Killed, limit_operations
-from kill import kill_rounds, outcome_of
+from kill import kill_rounds, outcome_of, seed_in, start
 
 import checkpoint
 from arch_generator import arch_generator
@@ -185,12 +185,22 @@ MCTS_metaDNN.command.run(MCTS_metaDNN.main)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-def test_kills_of_a_search_with_the_meta_dnn(tmp_path):
-    """Most of it is starting; on a busy machine all kills of a try can come before the first save."""
-    script = tmp_path / "small.py"
+def test_a_killed_search_with_the_meta_dnn_goes_on(tmp_path):
+    """Killed once it has saved a network that is fitted."""
+    script, cut, whole = (tmp_path / name for name in ("small.py", "cut", "whole"))
     script.write_text(SMALL_META_DNN)
-    options = "--seed 3 --max-nodes 5 --samples 300 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1"
-    assert any(kill_rounds(2, str(script), options.split(), seed)[1] for seed in range(2, 8))
+    options = "--seed 3 --max-nodes 5 --samples 130 --rollouts 4 --fit-every 40 --epochs 3 --save-every 0.1".split()
+    with start(str(script), cut, options, resume=False) as process:
+        while not (cut / "search").exists() or not json.loads((cut / "search").read_text())["fits"]:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL and seed_in(cut) == 3
+    for folder, resume in ((cut, True), (whole, False)):
+        with start(str(script), folder, options, resume) as process:
+            _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert outcome_of(cut) == outcome_of(whole)
 
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
