@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # several tests run at a time
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"):  # several tests run at a time; the last is JAX's
     os.environ.setdefault(_name, "1")
 
 
